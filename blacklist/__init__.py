@@ -1,0 +1,1 @@
+"""Which hosts are never shown; knows nothing of feeds."""

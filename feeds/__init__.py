@@ -1,0 +1,1 @@
+"""Feeds and their entries: loading them, choosing one, hearing what readers think."""

@@ -1,0 +1,197 @@
+"""The one settings file; what an operator may turn is read in env.py."""
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from feedsite import env, sqlite
+
+ENV = env.load()
+BASE_DIR = env.BASE_DIR
+DATA = ENV.feedsite_data
+
+sqlite.use_fixed_library()
+
+SECRET_KEY = ENV.secret_key or env.secret_key(DATA)
+DEBUG = ENV.debug
+ALLOWED_HOSTS = list(ENV.allowed_hosts)
+
+INSTALLED_APPS = [
+    "feedsite",
+    "feeds",
+    "blacklist",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "corsheaders",
+    "csp",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "feedsite.monitoring.MetricsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "feedsite.api.LockedDatabaseMiddleware",
+]
+
+ROOT_URLCONF = "feedsite.urls"
+WSGI_APPLICATION = "feedsite.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Databases. On SQLite a connection stays open (closing the last one deletes the
+# WAL); on PostgreSQL psycopg's pool keeps them.
+DATABASE_URL = ENV.database_url or f"sqlite:///{DATA / 'feedsite.sqlite3'}"
+SQLITE_SYNCHRONOUS = ENV.sqlite_synchronous
+SQLITE_BUSY_TIMEOUT = ENV.sqlite_busy_timeout
+SQLITE_CACHE_KIB = ENV.sqlite_cache_kib
+THREADS = ENV.threads
+
+_database = dict(dj_database_url.parse(DATABASE_URL))
+if _database["ENGINE"] == "django.db.backends.sqlite3":
+    _database |= {
+        "CONN_MAX_AGE": None,
+        # IMMEDIATE: a deferred transaction that reads and then writes fails at
+        # once with "database is locked", whatever the timeout.
+        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+    }
+elif _database["ENGINE"] == "django.db.backends.postgresql":
+    _database |= {
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": THREADS + 4}},
+    }
+else:
+    raise ImproperlyConfigured(
+        "DATABASE_URL: use postgres://USER:PASSWORD@HOST:PORT/NAME, "
+        "or leave it out for SQLite."
+    )
+DATABASES = {"default": _database}
+
+# Who may do what.
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+ADMIN_PATH = ENV.admin_path
+NUM_PROXIES = ENV.num_proxies
+
+HTTPS = ENV.https
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+if NUM_PROXIES:
+    # Without a proxy of ours in front, the header is the client's own word.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "frame-ancestors": ["'none'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "object-src": ["'none'"],
+    }
+}
+
+# The API.
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        # Token first: without credentials the answer is then 401, not 403.
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["feedsite.api.StaffWrites"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["feedsite.api.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "feedsite.api.CursorPages",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "feedsite.api.exception_handler",
+    "PAGE_SIZE": 50,
+    "NUM_PROXIES": NUM_PROXIES,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "feedsite",
+    "DESCRIPTION": "A random good post from the small web.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+CORS_ALLOW_ALL_ORIGINS = True
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = ["accept", "content-type", "x-client-token", "if-none-match"]
+CORS_EXPOSE_HEADERS = ["ETag", "Retry-After"]
+
+# Readers.
+RENDERED_ENTRIES = ENV.rendered_entries
+VOTES_PER_ENTRY_PER_DAY = ENV.votes_per_entry_per_day
+VOTES_PER_HOUR = ENV.votes_per_hour
+REPORTS_PER_HOUR = ENV.reports_per_hour
+
+# Fetching.
+CONTACT = ENV.contact
+FEEDS_HTTP_PROXY = ENV.feeds_http_proxy
+FEEDS_ALLOW_PRIVATE_ADDRESSES = ENV.feeds_allow_private_addresses
+FEEDS_HOST_INTERVAL = ENV.feeds_host_interval
+FEEDS_HOST_CONNECTIONS = ENV.feeds_host_connections
+FEEDS_PLATFORM_INTERVAL = ENV.feeds_platform_interval
+FEEDS_PLATFORM_CONNECTIONS = ENV.feeds_platform_connections
+
+# Static files are served by the application itself, straight from the packages.
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": ENV.log_level},
+    "loggers": {
+        "django": {"handlers": [], "level": ENV.log_level, "propagate": True}
+    },
+}

@@ -1,0 +1,28 @@
+"""What every test stands on."""
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of this run's own."""
+    settings.DATA = tmp_path_factory.mktemp("data")
+    return settings.DATA
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(data: Path) -> None:
+    # A file, not memory: concurrency cannot be tested in an in-memory database.
+    if connection.vendor == "sqlite":
+        connection.settings_dict["TEST"]["NAME"] = str(data / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _only_where_it_makes_sense(request: pytest.FixtureRequest) -> None:
+    for vendor in ("sqlite", "postgresql"):
+        if request.node.get_closest_marker(vendor) and connection.vendor != vendor:
+            pytest.skip(f"only makes sense on {vendor}")
