@@ -52,6 +52,7 @@ _EMBEDDED = (
 )
 _PLAIN_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z](?:[a-z0-9-]{0,62})")
 _RULE_LABEL = re.compile(r"[a-z0-9_-]+")
+# Every part may be missing, so that it always matches.
 _SIGNS = re.compile(r"(?P<allow>@@)?(?P<adblock>\|\|)?(?P<alone>=)?(?P<below>\*?\.)?")
 _SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)?:?//", re.IGNORECASE)
 
@@ -145,8 +146,7 @@ def parse_rule(text: str) -> RuleSpec:
     if _is_plain(typed):
         return RuleSpec(typed)
     _refuse_other_kinds(typed)
-    signs = _SIGNS.match(typed)
-    assert signs  # Every part of it may be missing.
+    signs: re.Match[str] = _SIGNS.match(typed)  # type: ignore[assignment]
     rest = typed[signs.end() :]
     if signs["adblock"]:
         rest = _adblock_name(typed, rest)

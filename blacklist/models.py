@@ -1,0 +1,313 @@
+"""The rules, where they came from, how often they hit, and the revision they have.
+
+Every change raises the revision in its own transaction, and a rule that goes stays
+as a retired row: that is how a worker loads only what changed.
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import date, datetime, timedelta
+from typing import Any, Self
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Case, F, Q, Sum, When
+from django.db.models.functions import Coalesce
+from django.dispatch import Signal
+from django.utils import timezone
+
+from blacklist import domains
+
+KEEP_RETIRED = timedelta(days=90)
+KEEP_HITS = timedelta(days=400)
+
+# Sent when rules change here, and again once that is committed.
+rules_changed = Signal()
+
+
+class Revision(models.Model):
+    """How often the rules have changed; one row, made when it is first needed."""
+
+    number = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    @classmethod
+    def current(cls) -> int:
+        number = cls.objects.filter(pk=1).values_list("number", flat=True).first()
+        return number or 0
+
+    @classmethod
+    def next(cls, using: str) -> int:
+        """The revision of the change that begins here; within a transaction.
+
+        The row is changed before all others, so that it locks out other writers and
+        revisions become visible in their order.
+        """
+        rows = cls.objects.using(using).filter(pk=1)
+        if not rows.update(number=F("number") + 1):
+            Revision.objects.using(using).bulk_create(
+                [Revision(pk=1)], ignore_conflicts=True
+            )
+            rows.update(number=F("number") + 1)
+        rules_changed.send(cls)
+        transaction.on_commit(lambda: rules_changed.send(cls), using)
+        number: int = rows.values_list("number", flat=True).get()
+        return number
+
+
+class DomainField(models.CharField):  # type: ignore[type-arg]
+    """A canonical host, whichever way it is stored: by save, in bulk, by update."""
+
+    def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
+        if isinstance(value, str) and not domains.is_canonical(value):
+            raise ValidationError(
+                f"{value!r} is not a domain as rules have it: use parse_rule()."
+            )
+        return super().get_db_prep_save(value, connection)
+
+
+class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
+    """Rules; every change through it raises the revision."""
+
+    def live(self) -> Self:
+        return self.filter(retired_at=None)
+
+    def in_force(self, now: datetime) -> Self:
+        return self.live().filter(Q(expires_at=None) | Q(expires_at__gt=now))
+
+    def by_precedence(self) -> Self:
+        """Of rules of one domain and scope, the one that counts comes first."""
+        return self.order_by(
+            Case(When(origin="", then=0), default=1),
+            Case(When(action=domains.ALLOW, then=0), default=1),
+            "pk",
+        )
+
+    def with_hits(self, since: date | None = None) -> Self:
+        """With `hits`, all that are kept or those since a day."""
+        hits = Hit.objects.filter(rule=models.OuterRef("pk"))
+        if since:
+            hits = hits.filter(day__gte=since)
+        counted = hits.values("rule").annotate(sum=Sum("count")).values("sum")
+        return self.annotate(hits=Coalesce(models.Subquery(counted), 0))
+
+    def update(self, **values: Any) -> int:
+        with transaction.atomic(self.db, savepoint=False):
+            return super().update(revision=Revision.next(self.db), **values)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def retire(self) -> int:
+        """Take the live ones away; their rows stay."""
+        return self.live().update(retired_at=timezone.now())
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        count = self.retire()
+        return count, {self.model._meta.label: count}
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def bulk_create(
+        self,
+        objs: Iterable["BlacklistedDomain"],
+        *args: Any,
+        update_fields: Collection[str] | None = None,
+        **options: Any,
+    ) -> list["BlacklistedDomain"]:
+        rules = list(objs)
+        if update_fields:
+            options["update_fields"] = {*update_fields, "revision"}
+        with transaction.atomic(self.db, savepoint=False):
+            revision = Revision.next(self.db)
+            for rule in rules:
+                rule.revision = revision
+            return super().bulk_create(rules, *args, **options)
+
+
+class LiveRules(models.Manager["BlacklistedDomain"]):
+    """Those that have not been taken away."""
+
+    def get_queryset(self) -> RuleQuerySet:
+        return RuleQuerySet(self.model, using=self._db).live()
+
+
+class BlacklistedDomain(models.Model):
+    """A rule: what to do about a host, and why.
+
+    Made by hand (origin "") or by an import ("import:ID"), which takes only its own
+    away again. Deleting retires.
+    """
+
+    class Action(models.TextChoices):
+        BLOCK = domains.BLOCK, "block"
+        ALLOW = domains.ALLOW, "allow"
+
+    class Reason(models.TextChoices):
+        DEAD_LINKS = "dead_links", "dead links"
+        SPAM = "spam", "spam"
+        MALWARE = "malware", "malware"
+        NSFW = "nsfw", "not safe for work"
+        PAYWALL = "paywall", "paywall"
+        OTHER = "other", "other"
+
+    class Source(models.TextChoices):
+        MANUAL = "manual", "by hand"
+        IMPORT = "import", "import"
+        SUBSCRIPTION = "subscription", "subscription"
+        SUGGESTION = "suggestion", "suggestion"
+
+    domain = DomainField(max_length=253)
+    include_subdomains = models.BooleanField(
+        default=True, help_text="The host and all below it, or this host alone."
+    )
+    action = models.CharField(
+        max_length=10,
+        choices=Action.choices,
+        default=Action.BLOCK,
+        help_text="Allow makes an exception below a block.",
+    )
+    reason = models.CharField(
+        max_length=20, choices=Reason.choices, default=Reason.OTHER
+    )
+    note = models.CharField(
+        max_length=1000, blank=True, help_text="For operators; readers never see it."
+    )
+    source = models.CharField(
+        max_length=20, choices=Source.choices, default=Source.MANUAL, editable=False
+    )
+    origin = models.CharField(max_length=40, blank=True, editable=False)
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="From then on the rule no longer counts."
+    )
+    review_at = models.DateTimeField(
+        null=True, blank=True, help_text="When someone should look at it again."
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+    )
+    revision = models.PositiveBigIntegerField(default=0, editable=False)
+    retired_at = models.DateTimeField(null=True, editable=False)
+
+    objects = LiveRules.from_queryset(RuleQuerySet)()
+    everything = RuleQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "blacklisted domain"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["domain", "include_subdomains", "origin"],
+                condition=Q(retired_at=None),
+                name="rule_once_per_origin",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["revision"], name="rule_revision"),
+            models.Index(fields=["origin"], name="rule_origin"),
+            models.Index(
+                fields=["retired_at"],
+                name="rule_retired",
+                condition=Q(retired_at__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.spec)
+
+    def save(self, *args: Any, **options: Any) -> None:
+        using = options.get("using") or router.db_for_write(type(self), instance=self)
+        if options.get("update_fields") is not None:
+            options["update_fields"] = {*options["update_fields"], "revision"}
+        with transaction.atomic(using, savepoint=False):
+            self.revision = Revision.next(using)
+            super().save(*args, **options)
+
+    @property
+    def spec(self) -> domains.RuleSpec:
+        return domains.RuleSpec(self.domain, self.include_subdomains, self.action)
+
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        return type(self).everything.filter(pk=self.pk).delete()
+
+    def twin(self) -> "BlacklistedDomain | None":
+        """The live rule that stands where this one would."""
+        return (
+            type(self)
+            .objects.filter(
+                domain=self.domain,
+                include_subdomains=self.include_subdomains,
+                origin=self.origin,
+            )
+            .exclude(pk=self.pk)
+            .first()
+        )
+
+
+class ImportBatch(models.Model):
+    """One list taken in as a whole; undoing it retires its rules and no others."""
+
+    source = models.CharField(max_length=500)
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+    added = models.PositiveIntegerField(default=0)
+    duplicates = models.PositiveIntegerField(default=0)
+    suffixes = models.PositiveIntegerField("public suffixes left out", default=0)
+    skipped = models.PositiveIntegerField(default=0)
+    undone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "import batches"
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.created_at:%Y-%m-%d %H:%M})"
+
+    @property
+    def origin(self) -> str:
+        return f"import:{self.pk}"
+
+
+class Hit(models.Model):
+    """How often a rule decided, by UTC day; raises no revision."""
+
+    rule = models.ForeignKey(BlacklistedDomain, models.CASCADE, related_name="+")
+    day = models.DateField()
+    count = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["rule", "day"], name="hit_rule_day")
+        ]
+        indexes = [models.Index(fields=["day"], name="hit_day")]
+
+    def __str__(self) -> str:
+        return f"{self.rule_id} on {self.day}: {self.count}"
+
+
+def forget_old(now: datetime) -> int:
+    """Delete what has had its time, in short transactions; returns how many rows."""
+    retired = RuleQuerySet(BlacklistedDomain).filter(retired_at__lt=now - KEEP_RETIRED)
+    hits = Hit.objects.filter(day__lt=(now - KEEP_HITS).date())
+    # A rule's own delete() would keep the row.
+    return _delete(models.QuerySet(BlacklistedDomain), retired) + _delete(
+        Hit.objects.all(), hits
+    )
+
+
+def _delete(rows: models.QuerySet[Any], old: models.QuerySet[Any]) -> int:
+    count = 0
+    while keys := list(old.values_list("pk", flat=True)[:500]):
+        count += rows.filter(pk__in=keys).delete()[1][rows.model._meta.label]
+    return count
