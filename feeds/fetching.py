@@ -276,26 +276,29 @@ class _Body:
         self._raw = 0
         self._members = 0
         self._decoded = bytearray()
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self._brotli = brotli.Decompressor()
         names = [
             name
             for encoding in encodings
             for part in encoding.lower().split(",")
             if (name := part.strip()) not in ("", "identity")
         ]
-        decoders = {
-            "gzip": self._gunzip,
-            "x-gzip": self._gunzip,
-            "deflate": self._inflate,
-            "br": self._unbrotli,
-        }
-        self._feed = self._plain
-        if len(names) > 1 or (names and names[0] not in decoders):
-            raise _Failure(f"the answer is encoded as {_line(', '.join(names), 50)}")
-        if names:
-            self._feed = decoders[names[0]]
         self._ended = not names
+        self._feed: Callable[[bytes], None]
+        match names:
+            case []:
+                self._feed = self._add
+            case ["gzip" | "x-gzip"]:
+                self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16)
+                self._feed = self._gunzip
+            case ["deflate"]:
+                self._feed = self._inflate
+            case ["br"]:
+                self._brotli = brotli.Decompressor()
+                self._feed = self._unbrotli
+            case _:
+                raise _Failure(
+                    f"the answer is encoded as {_line(', '.join(names), 50)}"
+                )
 
     def feed(self, data: bytes) -> None:
         """Take what came; at most `limit` bytes, before decoding too."""
@@ -320,9 +323,6 @@ class _Body:
         self._decoded += piece
         self._check(len(self._decoded))
 
-    def _plain(self, data: bytes) -> None:
-        self._add(data)
-
     def _gunzip(self, data: bytes) -> None:
         while data:
             if self._ended:
@@ -335,11 +335,10 @@ class _Body:
             data = self._zlib.unused_data if self._ended else self._zlib.unconsumed_tail
 
     def _inflate(self, data: bytes) -> None:
-        if self._raw == len(data) and data and data[0] & 0x0F != 8:
+        if self._raw == len(data):
             # Half of the world sends it without the zlib header.
-            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-        elif self._raw == len(data):
-            self._zlib = zlib.decompressobj()
+            headed = data[0] & 0x0F == 8
+            self._zlib = zlib.decompressobj(zlib.MAX_WBITS * (1 if headed else -1))
         while data and not self._ended:
             self._add(self._zlib.decompress(data, self.PIECE))
             self._ended = self._zlib.eof

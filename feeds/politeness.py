@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -119,7 +118,8 @@ class Turns:
         self._hosts: dict[str, _Gate] = {}
         self._platforms: dict[str, _Gate] = {}
         self._holds: dict[str, float] = {}
-        self._answers: dict[str, deque[str | None]] = {}
+        # Tuples: a deque a platform would be 20 MB for the real list.
+        self._answers: dict[str, tuple[str | None, ...]] = {}
         self._taken = 0
 
     @asynccontextmanager
@@ -194,10 +194,9 @@ class Turns:
     def heard(self, host: str, retry_after: timedelta | None) -> None:
         """An answer of `host` came, with or without a Retry-After (429 and 503)."""
         platform = platform_of(host)
-        answers = self._answers.setdefault(
-            platform.name, deque(maxlen=PLATFORM_ANSWERS)
-        )
-        answers.append(host if retry_after else None)
+        answers = self._answers.get(platform.name, ())
+        answers = (*answers, host if retry_after else None)[-PLATFORM_ANSWERS:]
+        self._answers[platform.name] = answers
         if not retry_after:
             return
         self.hold(host, retry_after)

@@ -393,7 +393,8 @@ def default_pages(net: Internet) -> dict[str, Page]:
         "/301-308.xml": redirect("/308.xml", 301),
         "/loop.xml": redirect("/loop.xml"),
         "/to-file.xml": redirect("file:///etc/passwd"),
-        "/to-private.xml": redirect("http://10.0.0.1/feed.xml"),
+        # To this server again, by another of its addresses.
+        "/to-private.xml": lambda _: redirect(net.url("/rss2.xml", host="127.0.0.2")),
         "/to-nowhere.xml": Answer(status=302),
         "/to-garbage.xml": redirect("http://[:::/"),
         "/to-userinfo.xml": redirect("http://someone@blog.example/"),
