@@ -1,7 +1,9 @@
 """The environment, read once and typed; every setting an operator has is here."""
 
+import errno
 import os
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -67,23 +69,55 @@ def load(environ: Mapping[str, str] = os.environ) -> Environment:
     return Environment(**values)
 
 
+def why_no_port(settings: Environment) -> str | None:
+    """Why nothing of ours can listen on HOST and PORT; None where it can."""
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, address = found[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return (
+                f"Port {port} is busy: stop what listens there, or choose another, "
+                f"such as PORT={port % 65535 + 1}."
+            )
+        return f"Cannot listen on HOST={host} PORT={port}: {error.strerror}."
+    return None
+
+
 def secret_key(data: Path) -> str:
-    """The key kept in `data`, made on the first call (file mode 0600)."""
+    """The key kept in `data`, made on the first call (file mode 0600).
+
+    Raises ImproperlyConfigured where it can be neither read nor made.
+    """
     path = data / "secret_key"
-    data.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        made = data / f"secret_key.{os.getpid()}"
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make_key(path)
+        return path.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"FEEDSITE_DATA={str(data)!r}: {error.filename}: {error.strerror}. Use a "
+            "folder that feedsite may write to, or set SECRET_KEY."
+        ) from error
+
+
+def _make_key(path: Path) -> None:
+    made = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(50))
-        try:
-            # A link, not a rename: of several first starts at once one key wins.
-            path.hardlink_to(made)
-        except FileExistsError:
-            pass
-        finally:
-            made.unlink()
-    return path.read_text().strip()
+        # A link, not a rename: of several first starts at once one key wins.
+        path.hardlink_to(made)
+    except FileExistsError:
+        pass
+    finally:
+        made.unlink()
 
 
 def _text(name: str, text: str) -> str:
@@ -130,6 +164,16 @@ def _path(name: str, text: str) -> Path:
     return Path(text).expanduser().resolve()
 
 
+def _database_url(name: str, text: str) -> str:
+    if not text.startswith(("postgres://", "postgresql://", "sqlite:///")):
+        # Not the value: there may be a password in it.
+        raise ImproperlyConfigured(
+            f"{name}: use postgres://USER:PASSWORD@HOST:PORT/NAME, or leave it out "
+            "for SQLite."
+        )
+    return text
+
+
 def _names(name: str, text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -171,7 +215,7 @@ _READERS = {
     "THREADS": _Number(int, 1, 256),
     "BACKGROUND": _boolean,
     "FEEDSITE_DATA": _path,
-    "DATABASE_URL": _text,
+    "DATABASE_URL": _database_url,
     "SECRET_KEY": _text,
     "ALLOWED_HOSTS": _names,
     "HTTPS": _boolean,

@@ -1,9 +1,8 @@
 """The one settings file; what an operator may turn is read in env.py."""
 
 import dj_database_url
-from django.core.exceptions import ImproperlyConfigured
 
-from feedsite import env, sqlite
+from feedsite import __version__, env, sqlite
 
 ENV = env.load()
 BASE_DIR = env.BASE_DIR
@@ -38,6 +37,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    "feedsite.api.ApiMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -75,23 +75,31 @@ SQLITE_CACHE_KIB = ENV.sqlite_cache_kib
 THREADS = ENV.threads
 
 _database = dict(dj_database_url.parse(DATABASE_URL))
+_options = _database.get("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     _database |= {
         "CONN_MAX_AGE": None,
         # IMMEDIATE: a deferred transaction that reads and then writes fails at
         # once with "database is locked", whatever the timeout.
-        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
-    }
-elif _database["ENGINE"] == "django.db.backends.postgresql":
-    _database |= {
-        "CONN_MAX_AGE": 0,
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": THREADS + 4}},
+        "OPTIONS": {
+            **_options,
+            "transaction_mode": "IMMEDIATE",
+            "timeout": sqlite.timeout(SQLITE_BUSY_TIMEOUT),
+        },
     }
 else:
-    raise ImproperlyConfigured(
-        "DATABASE_URL: use postgres://USER:PASSWORD@HOST:PORT/NAME, "
-        "or leave it out for SQLite."
-    )
+    _database |= {
+        "CONN_MAX_AGE": 0,
+        # Else every connection of the pool fails once after a restart of the server.
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {**_options, "pool": {"min_size": 1, "max_size": THREADS + 4}},
+    }
+    if sqlite.serving():
+        _database["OPTIONS"]["pool"]["timeout"] = sqlite.WHILE_SERVING
+        _database["OPTIONS"]["options"] = (
+            f"{_options.get('options', '')} "
+            f"-c lock_timeout={int(sqlite.WHILE_SERVING * 1000)}"
+        ).strip()
 DATABASES = {"default": _database}
 
 # Who may do what.
@@ -110,7 +118,6 @@ NUM_PROXIES = ENV.num_proxies
 HTTPS = ENV.https
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
@@ -137,12 +144,14 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["feedsite.api.StaffWrites"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["feedsite.api.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["feedsite.api.JSONParser"],
     "DEFAULT_PAGINATION_CLASS": "feedsite.api.CursorPages",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%SZ",
     "EXCEPTION_HANDLER": "feedsite.api.exception_handler",
-    "PAGE_SIZE": 50,
+    # "format" is a parameter like any other we don't know: ignored.
+    "URL_FORMAT_OVERRIDE": None,
     "NUM_PROXIES": NUM_PROXIES,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
@@ -166,6 +175,7 @@ VOTES_PER_HOUR = ENV.votes_per_hour
 REPORTS_PER_HOUR = ENV.reports_per_hour
 
 # Fetching.
+VERSION = __version__
 CONTACT = ENV.contact
 FEEDS_HTTP_PROXY = ENV.feeds_http_proxy
 FEEDS_ALLOW_PRIVATE_ADDRESSES = ENV.feeds_allow_private_addresses
@@ -191,7 +201,5 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": ENV.log_level},
-    "loggers": {
-        "django": {"handlers": [], "level": ENV.log_level, "propagate": True}
-    },
+    "loggers": {"django": {"handlers": [], "level": ENV.log_level, "propagate": True}},
 }

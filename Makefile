@@ -1,0 +1,77 @@
+# run, test and what they share. Each makes .venv/ and what else it needs by itself.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+PURE := feeds/feedlists.py,feeds/politeness.py,feeds/parsing.py,feeds/ranking.py,blacklist/domains.py,blacklist/formats.py
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock clean
+
+help:
+	@echo "make run     set up what is missing and serve on http://127.0.0.1:8000/"
+	@echo "make test    everything that CI checks"
+	@echo "make lint    only ruff, mypy and the import contracts"
+	@echo "make format  let ruff write the code its way"
+	@echo "make lock    pin requirements*.in again"
+	@echo "make clean   remove .venv/ and caches; var/, which holds the data, stays"
+
+run: .venv/run
+	@exec $(BIN)/python -m feedsite
+
+# The data of a site that runs from this folder, and its settings, stay out of it.
+test lint: export FEEDSITE_DATA := $(CURDIR)/var/test
+test lint: export DATABASE_URL :=
+
+test: .venv/dev
+	@$(BIN)/python -m tests.postgresql --find
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	HTTPS=true NUM_PROXIES=1 ALLOWED_HOSTS=feeds.example.org SECRET_KEY= \
+		$(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(BIN)/pytest --cov --cov-report=term
+	@$(BIN)/coverage report --include=$(PURE) --fail-under=100 > var/test/pure.txt \
+		|| { cat var/test/pure.txt; echo "The pure modules need 100 %."; exit 1; }
+	@$(BIN)/python -m tests.postgresql $(BIN)/pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Stamps: a second run skips what is installed already.
+.venv/run: requirements.txt | $(BIN)/pip
+	@echo "Installing what requirements.txt pins ..."
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements-dev.txt | $(BIN)/pip
+	@echo "Installing what requirements-dev.txt pins ..."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@ .venv/run
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "feedsite needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+		echo "Python cannot make .venv/ (on Debian: apt install python3-venv)" >&2; \
+		exit 1; }
+
+lock:
+	@$(PYTHON) -m venv .venv/lock
+	@.venv/lock/bin/pip install --quiet --disable-pip-version-check uv
+	@for name in requirements requirements-dev; do \
+		.venv/lock/bin/uv pip compile -q --universal --python-version 3.11 \
+			--generate-hashes --no-header --no-annotate $$name.in -o $$name.txt \
+			|| exit 1; \
+	done
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	find . -name __pycache__ -prune -exec rm -rf {} +
