@@ -1,9 +1,11 @@
 """Categories, feeds, entries, and what readers said of them."""
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 
@@ -26,6 +28,19 @@ class FeedQuerySet(models.QuerySet["Feed"]):
 
     def active(self) -> Self:
         return self.filter(active=True)
+
+    def with_entry_count(self) -> Self:
+        """With `entry_count`: its entries but for those an operator has hidden."""
+        visible = Entry.objects.visible().filter(feed=models.OuterRef("pk"))
+        count = visible.order_by().values("feed").annotate(n=models.Count("*"))
+        return self.annotate(
+            entry_count=Coalesce(models.Subquery(count.values("n")), 0)
+        )
+
+    def may_be_asked(self, now: datetime, *, due: bool = True) -> Self:
+        """Those that are due; else all but those that said they are gone."""
+        feeds = self.active().filter(next_fetch_at__isnull=False)
+        return feeds.filter(next_fetch_at__lte=now) if due else feeds
 
 
 class Feed(models.Model):
