@@ -85,6 +85,14 @@ def rows(
             return
 
 
+def once(queryset: QuerySet[Any], *fields: str | Expression) -> list[list[Any]]:
+    """The `fields` of every row, in no order, as one fat row: for a few thousand."""
+    columns = Packed(*(_column(queryset.model, field) for field in fields))
+    text = queryset.aggregate(packed=columns)["packed"]
+    found: list[list[Any]] = orjson.loads(text or "[]")
+    return found
+
+
 def _column(model: type[Model], field: str | Expression) -> Expression | F:
     if not isinstance(field, str):
         return field

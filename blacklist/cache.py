@@ -1,0 +1,439 @@
+"""The rules in memory, one copy a worker; the hot path never queries for them."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NewType
+
+from django.db import Error, close_old_connections, connection, transaction
+from django.db.models import Case, F, IntegerField, Value, When
+
+from blacklist import domains, packed
+from blacklist.models import BlacklistedDomain, Hit, Revision, rules_changed
+
+logger = logging.getLogger(__name__)
+
+# Seconds. An edit is live within the tick and the time to load it; a request that
+# finds the last comparison older than the gate compares by itself.
+TICK = 0.25
+GATE = 0.5
+FLUSH = 1.0
+
+# More changed names than this are loaded whole: at a time they go into one query.
+_BATCH = 500
+_SMALL = 1_000
+_LARGE = 20_000
+
+# A rule as a small number, the greater the stronger among those of one name. Small
+# ones are shared by Python: a million rules cost their names and the dict.
+_ALLOWS, _BY_HAND, _ALONE, _END = 2, 4, 8, 16
+_CODE = (
+    Value(1)
+    + Case(When(action=domains.ALLOW, then=_ALLOWS), default=0)
+    + Case(When(origin="", then=_BY_HAND), default=0)
+    + Case(
+        When(include_subdomains=False, then=_ALONE),
+        default=0,
+        output_field=IntegerField(),
+    )
+)
+
+_Candidate = tuple[int, int | None]  # code, when it expires (seconds since 1970)
+_Held = int | tuple[_Candidate, ...]  # most names have one rule without expiry
+
+RuleId = NewType("RuleId", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rule that decides about a host."""
+
+    domain: str
+    include_subdomains: bool
+    action: str
+
+    @property
+    def rule_id(self) -> RuleId:
+        """The rule's name in memory: its domain, after `=` for this host alone."""
+        return RuleId(("" if self.include_subdomains else "=") + self.domain)
+
+
+class Rules:
+    """What is blocked. A copy follows small changes; `version` tells of them."""
+
+    __slots__ = ("_clock", "_count", "_expiries", "_held", "revision")
+
+    def __init__(
+        self,
+        rows: Iterable[tuple[str, int, int | None]] = (),
+        *,
+        revision: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.revision = revision
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+        self._count = 0
+        self._expiries: list[int] = []
+        self._add(rows)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one whenever any verdict may have changed."""
+        return self.revision, bisect_right(self._expiries, self._clock())
+
+    def blocks(self, host: str | None) -> bool:
+        """Whether this host is out; what is no host is."""
+        if not host:
+            return True
+        found = self._find(host)
+        return found is not None and not found[1] & _ALLOWS
+
+    def verdict(self, host: str | None) -> Verdict | None:
+        """The rule that decides about a host, if there is one."""
+        found = self._find(host or "")
+        if found is None:
+            return None
+        name, code = found
+        action = domains.ALLOW if code & _ALLOWS else domains.BLOCK
+        return Verdict(name, not code & _ALONE, action)
+
+    def _find(self, host: str) -> tuple[str, int] | None:
+        # domains.names() unrolled: this is asked for every entry of the pool.
+        get, name, end = self._held.get, host, _END
+        while True:
+            held = get(name)
+            if held is not None:
+                if type(held) is tuple:
+                    held = self._strongest(held, end)
+                if 0 < held < end:  # type: ignore[operator]
+                    return name, held  # type: ignore[return-value]
+            dot = name.find(".")
+            if dot < 0:
+                return None
+            name = name[dot + 1 :]
+            end = _ALONE  # From here up, rules for that host alone do not count.
+
+    def _strongest(self, candidates: tuple[_Candidate, ...], end: int) -> int:
+        now = self._clock()
+        return max(
+            (
+                code
+                for code, expires in candidates
+                if code < end and (expires is None or expires > now)
+            ),
+            default=0,
+        )
+
+    def _add(self, rows: Iterable[tuple[str, int, int | None]]) -> None:
+        held, before, more = self._held, len(self._held), 0
+        expiring = len(self._expiries)
+        for name, code, expires in rows:
+            if expires is None and name not in held:
+                held[name] = code
+            else:
+                others = _candidates(held.get(name))
+                held[name] = (*others, (code, expires))
+                more += bool(others)
+                if expires is not None:
+                    self._expiries.append(expires)
+        self._count += len(held) - before + more
+        if len(self._expiries) > expiring:
+            self._expiries.sort()
+
+    def changed(
+        self, names: Iterable[str], rows: Iterable[list[Any]], revision: int
+    ) -> "Rules":
+        """These rules after a change of all that there is about `names`.
+
+        The dict is shared and changed name by name, so that one edit among a million
+        costs one edit. A reader in between sees some of it under the old version, and
+        asks again under the new one.
+        """
+        new = Rules(rows, clock=self._clock)  # type: ignore[arg-type]
+        after = Rules(revision=revision, clock=self._clock)
+        after._held, after._count = self._held, self._count + len(new)
+        # Those of rules that are gone stay until all is loaded again: one may make a
+        # version change for nothing.
+        after._expiries = sorted({*self._expiries, *new._expiries})
+        for name in names:
+            after._count -= len(_candidates(self._held.get(name)))
+            held = new._held.get(name)
+            if held is None:
+                self._held.pop(name, None)
+            else:
+                self._held[name] = held
+        return after
+
+
+class _NotLoaded(Rules):
+    """Before the first load nothing is known to be fit to be shown."""
+
+    __slots__ = ()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        return -1, 0
+
+    def blocks(self, host: str | None) -> bool:
+        return True
+
+
+def _candidates(held: _Held | None) -> tuple[_Candidate, ...]:
+    if held is None:
+        return ()
+    return held if isinstance(held, tuple) else ((held, None),)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What this process has in memory, and how long ago it was last compared."""
+
+    revision: int
+    rules: int
+    age_seconds: float
+    loaded: bool
+
+
+class _Copy:
+    """This process's copy, and when it must be compared with the database."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        self.rules: Rules = _NotLoaded()
+        self.loaded = False
+        self.compare_at = 0.0
+        self.compared_at = time.monotonic()
+        self._uncommitted = False
+        self._failing = False
+
+    def compare(self, *, wait: bool = False) -> None:
+        # Others are served the old copy meanwhile, if there is one.
+        if not self.lock.acquire(blocking=wait or not self.loaded):
+            return
+        try:
+            began = time.monotonic()
+            # From the beginning, and not set again at the end: what was changed
+            # while this ran must not wait longer.
+            self.compare_at = began + GATE
+            self._follow()
+            self.compared_at = began
+            self._failing = False
+        except Error as error:
+            if not self._failing:
+                logger.warning("The blacklist in memory stays as it was: %s", error)
+            self._failing = True
+        finally:
+            self.lock.release()
+
+    def _follow(self) -> None:
+        # Within a transaction we may read what is never committed: such a copy is
+        # replaced as a whole at the first comparison outside.
+        inside = connection.in_atomic_block
+        revision = Revision.current()
+        same = self.loaded and revision == self.rules.revision
+        if same and (inside or not self._uncommitted):
+            return
+        rules = None
+        if self.loaded and not inside and not self._uncommitted:
+            rules = _difference(self.rules, revision)
+        self.rules = rules or _whole(revision)
+        self.loaded, self._uncommitted = True, inside
+
+
+def _whole(revision: int) -> Rules:
+    # The revision was read first: what changes meanwhile is read again.
+    rules = Rules(revision=revision)
+    for rows in packed.rows(
+        BlacklistedDomain.objects.all(), "domain", _CODE, "expires_at"
+    ):
+        rules._add(rows)  # type: ignore[arg-type]
+    return rules
+
+
+def _difference(old: Rules, revision: int) -> Rules | None:
+    """The rules after what changed since, or None if that is too much."""
+    if revision < old.revision:  # Another database, such as a restored backup.
+        return None
+    changed = BlacklistedDomain.everything.filter(revision__gt=old.revision)
+    most = max(_SMALL, min(len(old) // 4, _LARGE))
+    names = {name for (name,) in packed.once(changed.order_by()[: most + 1], "domain")}
+    if len(names) > most:
+        return None
+    rows: list[list[Any]] = []
+    for some in _batches(names):
+        live = BlacklistedDomain.objects.filter(domain__in=some)
+        rows += packed.once(live, "domain", _CODE, "expires_at")
+    return old.changed(names, rows, revision)
+
+
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    rest = sorted(names)
+    for start in range(0, len(rest), _BATCH):
+        yield rest[start : start + _BATCH]
+
+
+_copy = _Copy()
+
+
+def current() -> Rules:
+    """The rules as this process knows them; never raises for the database."""
+    if time.monotonic() >= _copy.compare_at:
+        _copy.compare()
+    return _copy.rules
+
+
+def refresh() -> Rules:
+    """The rules, compared with the database now."""
+    _copy.compare(wait=True)
+    return _copy.rules
+
+
+def forget() -> None:
+    """Start with nothing, as a new process does (tests, whose databases go)."""
+    _copy.forget()
+    with _hits_lock:
+        _hits.clear()
+
+
+def status() -> Status:
+    """What is in memory, without asking the database."""
+    rules = _copy.rules
+    age = max(0.0, time.monotonic() - _copy.compared_at)
+    return Status(rules.revision, len(rules), round(age, 3), _copy.loaded)
+
+
+def _expect_change(**kwargs: Any) -> None:
+    # The process that makes an edit sees it at once.
+    _copy.compare_at = 0.0
+
+
+rules_changed.connect(_expect_change, dispatch_uid="blacklist.cache")
+
+
+# Hits: counted here, written together, in a table that raises no revision.
+
+_hits: Counter[RuleId] = Counter()
+_hits_lock = threading.Lock()
+
+
+def count_hit(rule_id: RuleId) -> None:
+    """A rule decided, about an entry that came in or an address asked for."""
+    with _hits_lock:
+        _hits[rule_id] += 1
+
+
+def flush_hits() -> None:
+    """Write what was counted; on a database error it is kept for the next time."""
+    with _hits_lock:
+        taken = dict(_hits)
+        _hits.clear()
+    names = sorted(taken)
+    for start in range(0, len(names), _BATCH):
+        some = {name: taken[name] for name in names[start : start + _BATCH]}
+        try:
+            _store(some)
+        except Error as error:
+            logger.warning("Hits of the blacklist are kept for later: %s", error)
+            with _hits_lock:
+                for name in names[start:]:
+                    _hits[name] += taken[name]
+            return
+
+
+def _store(hits: dict[RuleId, int]) -> None:
+    now = datetime.now(UTC)
+    rules: dict[str, int] = {}
+    deciding = BlacklistedDomain.objects.in_force(now).filter(
+        domain__in={name.removeprefix("=") for name in hits}
+    )
+    for pk, domain, below in deciding.by_precedence().values_list(
+        "pk", "domain", "include_subdomains"
+    ):
+        rules.setdefault(("" if below else "=") + domain, pk)
+    by_count: dict[int, list[int]] = {}
+    for name, count in hits.items():
+        # One that was taken away meanwhile has no more hits.
+        if name in rules:
+            by_count.setdefault(count, []).append(rules[name])
+    keys = sorted(pk for pks in by_count.values() for pk in pks)
+    today = Hit.objects.filter(day=now.date())
+    with transaction.atomic():
+        Hit.objects.bulk_create(
+            [Hit(rule_id=pk, day=now.date()) for pk in keys], ignore_conflicts=True
+        )
+        # In one order in all workers, so that two never wait for each other.
+        list(today.filter(rule__in=keys).order_by("rule").select_for_update())
+        for count, pks in by_count.items():
+            today.filter(rule__in=pks).update(count=F("count") + count)
+
+
+# The thread of this process.
+
+
+class _Follower(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="blacklist", daemon=True)
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        flush_at = 0.0
+        while not self.stop.is_set():
+            try:
+                _copy.compare()
+                if time.monotonic() >= flush_at:
+                    flush_hits()
+                    flush_at = time.monotonic() + FLUSH
+            except Exception:
+                logger.exception("The blacklist's thread goes on after an error.")
+            finally:
+                # PostgreSQL's pool gets its connection back; SQLite's stays open.
+                close_old_connections()
+            self.stop.wait(TICK)
+        flush_hits()
+        connection.close()
+
+
+_follower: _Follower | None = None
+
+
+def start() -> None:
+    """Follow the database from now on, in a thread; call it after the fork."""
+    global _follower
+    if _follower is None or not _follower.is_alive():
+        _follower = _Follower()
+        _follower.start()
+
+
+def stop() -> None:
+    """End this process's thread; what was counted is written."""
+    global _follower
+    if _follower is not None and _follower.is_alive():
+        _follower.stop.set()
+        _follower.join(timeout=5)
+    _follower = None
+
+
+def _after_fork() -> None:
+    # A lock may have been held, and hits belong to the process that counted them.
+    global _hits_lock
+    _copy.lock = threading.Lock()
+    _hits_lock = threading.Lock()
+    _hits.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(stop)

@@ -1,0 +1,45 @@
+"""What the blacklist needs from above; whoever stands there fills it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from blacklist.domains import RuleSpec
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What a set of rules would hide that is shown now."""
+
+    feeds: int = 0
+    entries: int = 0
+    share: float = 0.0  # of all that is shown, 0 to 1
+    emptied: tuple[str, ...] = ()  # categories nothing would be left of
+
+    def __str__(self) -> str:
+        text = (
+            f"{_counted(self.feeds, 'feed')} and "
+            f"{_counted(self.entries, 'entry', 'entries')} would be hidden, "
+            f"{self.share:.1%} of the pool"
+        )
+        if self.emptied:
+            text += f"; nothing would be left of {', '.join(self.emptied)}"
+        return text + "."
+
+
+def no_fetch(url: str) -> bytes:
+    """Raises OSError: nothing here fetches."""
+    raise OSError("There is nothing here to fetch an address with: save it to a file.")
+
+
+def no_impact(rules: Sequence[RuleSpec]) -> Impact:
+    """Nothing is shown here that could be hidden."""
+    return Impact()
+
+
+# The bytes at an address; raises OSError.
+fetch: Callable[[str], bytes] = no_fetch
+impact: Callable[[Sequence[RuleSpec]], Impact] = no_impact
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
