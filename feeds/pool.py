@@ -22,8 +22,7 @@ class PoolEntry(NamedTuple):
     published: int | None
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(NamedTuple):
     """What is asked for; `since` is in seconds since 1970."""
 
     category: str = ""
