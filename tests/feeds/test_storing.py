@@ -1,0 +1,406 @@
+"""Feeds and entries into rows: what is the same, what is new, what stays."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+import blacklist.cache
+from blacklist.models import BlacklistedDomain
+from feeds import feedlists, storing
+from feeds.feedlists import FeedSpec, PostSpec
+from feeds.models import Category, Entry, Feed, PoolState
+from feeds.parsing import ParsedEntry, ParsedFeed
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def post(number, **values):
+    defaults = {
+        "guid": f"guid-{number}",
+        "url": f"https://blog.example/{number}",
+        "title": f"Post {number}",
+        "author": "",
+        "excerpt": "",
+        "published_at": None,
+        "language": "",
+    }
+    return ParsedEntry(**defaults | values)
+
+
+def parsed(*entries, **values):
+    texts = {"title": "", "description": "", "site_url": "", "language": ""}
+    return ParsedFeed(**texts | values, entries=entries, ttl=None)
+
+
+def add(*urls, **values):
+    storing.add_feeds([FeedSpec(url, **values) for url in urls], now=NOW)
+    return Feed.objects.order_by("-pk")[0]
+
+
+@pytest.fixture
+def feed(db):
+    return add("https://blog.example/feed")
+
+
+# Identity
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://blog.example/feed", "https://blog.example/feed"),
+        ("https://www.blog.example/feed", "https://blog.example/feed"),
+        ("https://blog.example/feed/", "https://blog.example/feed"),
+        ("https://blog.example", "https://BLOG.example/"),
+        ("https://blog.example/feed#top", "https://blog.example/feed"),
+        ("https://bücher.example/", "https://xn--bcher-kva.example/"),
+        ("http://[::ffff:8.8.8.8]/", "http://8.8.8.8/"),
+    ],
+)
+def test_two_spellings_of_one_address(one, other):
+    assert storing.feed_identity(one) == storing.feed_identity(other)
+    assert storing.entry_identity(one) == storing.entry_identity(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://blog.example/feed", "https://blog.example/Feed"),
+        ("https://blog.example/feed", "https://www2.blog.example/feed"),
+        ("https://blog.example/feed", "https://blog.example:8080/feed"),
+        ("https://blog.example/?p=1", "https://blog.example/?p=2"),
+        ("https://blog.example/a/b", "https://blog.example/a//b"),
+        ("https://blog.example/?utm=1", "https://blog.example/"),
+        ("https://blog.example/?xutm_source=1", "https://blog.example/"),
+        ("https://blog.example/?source=rssless&source=b", "https://blog.example/"),
+    ],
+)
+def test_two_addresses(one, other):
+    assert storing.feed_identity(one) != storing.feed_identity(other)
+    assert storing.entry_identity(one) != storing.entry_identity(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "https://blog.example/1?utm_source=rss&utm_medium=x",
+            "https://blog.example/1",
+        ),
+        ("https://blog.example/1?p=2&FBCLID=x", "https://blog.example/1?p=2"),
+        ("https://blog.example/1/?gclid#comments", "https://blog.example/1"),
+        ("https://blog.example/1?source=rss----ab--4", "https://blog.example/1?"),
+    ],
+)
+def test_how_a_reader_came_is_no_part_of_a_post(one, other):
+    assert storing.entry_identity(one) == storing.entry_identity(other)
+
+
+def test_a_route_in_the_fragment_is_a_page_of_its_own():
+    url = "https://blog.example/"
+    assert storing.entry_identity(url + "#!/1") != storing.entry_identity(url + "#!/2")
+    assert storing.entry_identity(url + "#one") == storing.entry_identity(url + "#two")
+
+
+@pytest.mark.parametrize("url", ["", "javascript:x", "https://", "http://a..b/"])
+def test_what_is_no_address_has_no_identity(url):
+    assert storing.feed_identity(url) == storing.entry_identity(url) == ""
+
+
+def test_the_real_list_has_78_duplicates():
+    path = os.environ.get("FEEDSITE_FEED_LIST")
+    if not path:
+        pytest.skip("FEEDSITE_FEED_LIST names no feed list (the Small Web's)")
+    rows = feedlists.read(Path(path).read_bytes(), source=path)
+    assert len(rows) == 36_515
+    assert len(rows) - len({storing.feed_identity(row.url) for row in rows}) == 78
+
+
+# Feed lists
+
+
+def test_a_feed_is_added_once(db):
+    specs = [
+        FeedSpec("https://blog.example/feed", title="A", site_url="https://a.example/"),
+        FeedSpec("http://www.blog.example/feed/", title="B"),
+        FeedSpec("https://other.example/feed"),
+    ]
+    first = storing.add_feeds(specs, now=NOW)
+    assert (first.added, first.known) == (2, 0)
+    again = storing.add_feeds(specs, now=NOW)
+    assert (again.added, again.known) == (0, 2)
+    assert list(Feed.objects.values_list("url", "title", "host", "next_fetch_at")) == [
+        ("https://blog.example/feed", "A", "a.example", NOW),
+        ("https://other.example/feed", "", "other.example", NOW),
+    ]
+
+
+def test_a_feed_is_added_once_over_many_transactions(db, django_assert_max_num_queries):
+    urls = [f"https://blog.example/{number % 900}" for number in range(1200)]
+    with django_assert_max_num_queries(60):
+        added = storing.add_feeds(map(FeedSpec, urls), now=NOW)
+    assert (added.added, added.known) == (900, 0)
+    assert Feed.objects.count() == 900
+
+
+def test_what_is_no_address_is_not_added(db):
+    added = storing.add_feeds([FeedSpec("javascript:alert(1)")], now=NOW)
+    assert (added.added, Feed.objects.count()) == (0, 0)
+
+
+def test_a_known_feed_keeps_what_it_has(db):
+    feed = add("https://blog.example/feed", title="Mine", category="Cooking")
+    add("https://blog.example/feed", title="Theirs", category="Other")
+    feed.refresh_from_db()
+    assert (feed.title, feed.category.name) == ("Mine", "Cooking")
+    assert Category.objects.count() == 1
+
+
+def test_categories_are_found_again_by_name(db):
+    Category.objects.create(slug="food", name="Cooking")
+    add("https://a.example/", category="Cooking")
+    add("https://b.example/", category="Life & Style")
+    add("https://c.example/", category="日本")
+    add("https://d.example/", category="")
+    slugs = list(Feed.objects.values_list("category__slug", flat=True))
+    assert slugs[:2] == ["food", "life-style"]
+    assert slugs[2].startswith("category-")
+    assert slugs[3] is None
+
+
+# Entries
+
+
+def test_entries_are_stored_once(feed):
+    content = parsed(post(1), post(2))
+    assert storing.store(feed, content, NOW) == storing.Stored(2, 0)
+    assert storing.store(feed, content, NOW) == storing.Stored(0, 0)
+    assert set(Entry.objects.values_list("title", flat=True)) == {"Post 1", "Post 2"}
+
+
+def test_a_changed_title_changes_the_row_and_keeps_its_votes(feed):
+    storing.store(feed, parsed(post(1, excerpt="long")), NOW)
+    Entry.objects.update(up=3, down=1, score=0.7, hidden=True)
+    stored = storing.store(feed, parsed(post(1, title="Better", author="Me")), NOW)
+    assert stored == storing.Stored(0, 1)
+    entry = Entry.objects.get()
+    assert (entry.title, entry.author, entry.excerpt) == ("Better", "Me", "long")
+    assert (entry.up, entry.down, entry.score, entry.hidden) == (3, 1, 0.7, True)
+
+
+def test_a_post_that_moves_keeps_its_row(feed):
+    storing.store(feed, parsed(post(1)), NOW)
+    before = Entry.objects.get()
+    moved = post(1, url="https://new.example/one")
+    assert storing.store(feed, parsed(moved), NOW) == storing.Stored(0, 1)
+    entry = Entry.objects.get()
+    assert (entry.pk, entry.url, entry.host) == (before.pk, moved.url, "new.example")
+    assert entry.identity == storing.entry_identity(moved.url)
+
+
+def test_posts_that_trade_places_stay_two(feed):
+    storing.store(feed, parsed(post(1)), NOW)
+    content = parsed(
+        post(1, url="https://blog.example/new"),
+        post(2, url="https://blog.example/1"),
+    )
+    storing.store(feed, content, NOW)
+    assert dict(Entry.objects.values_list("url", "title")) == {
+        "https://blog.example/new": "Post 1",
+        "https://blog.example/1": "Post 2",
+    }
+
+
+def test_a_feed_that_gives_other_guids_brings_nothing_twice(feed):
+    storing.store(feed, parsed(post(1, guid="")), NOW)
+    assert storing.store(feed, parsed(post(1)), NOW) == storing.Stored(0, 1)
+    assert storing.store(feed, parsed(post(1)), NOW) == storing.Stored(0, 0)
+    moved = post(1, url="https://blog.example/elsewhere")
+    assert storing.store(feed, parsed(moved), NOW) == storing.Stored(0, 1)
+
+
+def test_the_same_post_in_two_feeds_is_one_entry(feed):
+    other = add("https://planet.example/feed")
+    storing.store(feed, parsed(post(1)), NOW)
+    twin = post(9, url="http://www.blog.example/1/?utm_source=planet", title="Other")
+    assert storing.store(other, parsed(twin), NOW) == storing.Stored(0, 0)
+    entry = Entry.objects.get()
+    assert (entry.feed, entry.title) == (feed, "Post 1")
+
+
+def test_twins_within_a_feed_are_one_entry(feed):
+    content = parsed(post(1), post(2, url="http://blog.example/1#top"), post(3))
+    assert storing.store(feed, content, NOW).new == 2
+
+
+@pytest.mark.parametrize(("same", "entries"), [(1, 39), (2, 40)])
+def test_colliding_guids_fall_back_to_links(feed, same, entries):
+    # 40 posts: one guid too many is 2.5 % and a twin, two are 7.5 % and no guids.
+    posts = [post(number) for number in range(40)]
+    for number in range(1, same + same):
+        posts[number] = post(number, guid="guid-0")
+    storing.store(feed, parsed(*posts), NOW)
+    assert Entry.objects.count() == entries
+
+
+def test_entries_without_a_host_are_left_out(feed):
+    bad = [post(n, url=url) for n, url in enumerate(["", "https://a..b/", "data:x"])]
+    assert storing.store(feed, parsed(*bad, post(9)), NOW).new == 1
+
+
+def test_dates(feed):
+    published = NOW - timedelta(days=400)
+    content = parsed(post(1, published_at=published), post(2), post(3))
+    storing.store(feed, content, NOW)
+    one, two, three = (Entry.objects.get(title=f"Post {n}") for n in (1, 2, 3))
+    assert (one.published_at, one.sort_at, one.created_at) == (
+        published,
+        published,
+        NOW,
+    )
+    assert (two.published_at, two.sort_at) == (None, NOW)
+    # The feed lists its newest first.
+    assert two.pk > three.pk
+
+
+def test_the_first_date_stays(feed):
+    storing.store(feed, parsed(post(1)), NOW)
+    first = NOW - timedelta(days=3)
+    assert storing.store(feed, parsed(post(1, published_at=first)), NOW).updated == 1
+    assert storing.store(feed, parsed(post(1, published_at=NOW)), NOW).updated == 0
+    assert storing.store(feed, parsed(post(1)), NOW).updated == 0
+    entry = Entry.objects.get()
+    assert entry.published_at == entry.sort_at == first
+
+
+def test_a_new_entry_is_scored_by_its_feed(feed):
+    PoolState.touch(up=10, down=10)
+    Feed.objects.update(up=10)
+    storing.store(feed, parsed(post(1)), NOW)
+    # P = 15/30, F = (10 + 5) / (10 + 10)
+    assert Entry.objects.get().score == 0.75
+
+
+def test_a_feed_is_called_what_it_says_where_nobody_said_it(feed):
+    said = parsed(title="Said", site_url="https://site.example/", language="de")
+    storing.store(feed, said, NOW)
+    feed.refresh_from_db()
+    assert (feed.title, feed.host, feed.language) == ("Said", "site.example", "de")
+    storing.store(feed, parsed(title="New", description="About"), NOW)
+    feed.refresh_from_db()
+    assert (feed.title, feed.description) == ("Said", "About")
+
+
+def test_the_pool_is_told_of_changes_only(feed):
+    def version():
+        return PoolState.objects.values_list("version", flat=True).first() or 0
+
+    storing.store(feed, parsed(), NOW)
+    assert version() == 0
+    storing.store(feed, parsed(post(1)), NOW)
+    assert version() == 1
+    storing.store(feed, parsed(post(1)), NOW)
+    assert version() == 1
+    storing.store(feed, parsed(post(1, title="Other")), NOW)
+    assert version() == 2
+
+
+def test_transactions_are_short(feed, monkeypatch):
+    monkeypatch.setattr(storing, "ROWS_A_TRANSACTION", 2)
+    stored = storing.store(feed, parsed(*map(post, range(5))), NOW)
+    assert (stored.new, Entry.objects.count()) == (5, 5)
+
+
+def test_entries_that_come_in_hidden_are_hits(feed):
+    BlacklistedDomain.objects.create(domain="dead.example")
+    BlacklistedDomain.objects.create(domain="good.dead.example", action="allow")
+    blacklist.cache.refresh()
+    content = parsed(
+        post(1, url="https://dead.example/1"),
+        post(2, url="https://www.dead.example/2"),
+        post(3, url="https://good.dead.example/3"),
+        post(4),
+    )
+    storing.store(feed, content, NOW)
+    storing.store(feed, content, NOW)
+    blacklist.cache.flush_hits()
+    hits = BlacklistedDomain.objects.with_hits().values_list("domain", "hits")
+    assert dict(hits) == {"dead.example": 2, "good.dead.example": 0}
+
+
+# Moves
+
+
+def test_a_feed_that_moves_keeps_its_entries(feed):
+    storing.store(feed, parsed(post(1)), NOW)
+    assert storing.move(feed, "https://new.example/feed")
+    feed.refresh_from_db()
+    assert (feed.url, feed.host) == ("https://new.example/feed", "new.example")
+    assert storing.add_feeds([FeedSpec(feed.url)], now=NOW).known == 1
+    assert feed.entries.count() == 1
+
+
+def test_a_feed_moves_nowhere_strange(feed):
+    assert not storing.move(feed, "javascript:alert(1)")
+    feed.refresh_from_db()
+    assert feed.url == "https://blog.example/feed"
+
+
+def test_a_feed_that_moves_to_a_known_one_hands_over(feed):
+    storing.store(feed, parsed(post(1), post(2)), NOW)
+    heir = add("https://new.example/feed")
+    storing.store(heir, parsed(post(2, url="https://new.example/2")), NOW)
+    feed.entries.filter(title="Post 1").update(up=2, down=1)
+    Feed.objects.filter(pk=feed.pk).update(up=2, down=1)
+    Feed.objects.filter(pk=heir.pk).update(up=5)
+    assert storing.move(feed, "http://new.example/feed/")
+    feed.refresh_from_db()
+    heir.refresh_from_db()
+    assert (feed.active, feed.next_fetch_at, feed.up) == (False, None, 0)
+    assert str(heir.pk) in feed.last_error
+    assert (heir.entries.count(), heir.up, heir.down) == (3, 7, 1)
+    # Old lists still find it known.
+    assert storing.add_feeds([FeedSpec(feed.url)], now=NOW).known == 1
+
+
+# The starter set
+
+
+def test_posts_of_a_list_are_entries(db):
+    spec = FeedSpec(
+        "https://blog.example/feed",
+        title="Blog",
+        category="programming",
+        posts=(
+            PostSpec("https://blog.example/1", "One", NOW - timedelta(days=9)),
+            PostSpec("https://blog.example/2", "Two"),
+        ),
+    )
+    storing.add_feeds([spec], now=NOW)
+    assert storing.add_posts([spec], now=NOW) == storing.Stored(2, 0)
+    assert storing.add_posts([spec], now=NOW) == storing.Stored(0, 0)
+    # Then the feed itself is read, with guids, and dates for some.
+    stored = storing.store(
+        Feed.objects.get(),
+        parsed(
+            post(3),
+            post(2, url="http://www.blog.example/2/?utm_source=rss", published_at=NOW),
+            post(1),
+        ),
+        timezone.now(),
+    )
+    assert stored == storing.Stored(1, 2)
+    dates = dict(Entry.objects.values_list("title", "published_at"))
+    assert dates["Post 1"] == NOW - timedelta(days=9)
+    assert dates["Post 2"] == NOW
+
+
+def test_rows_fit_both_databases(feed):
+    long = post(1, url="https://blog.example/" + "a" * 1979, title="ü" * 500)
+    storing.store(feed, parsed(long), NOW)
+    assert connection.vendor in ("sqlite", "postgresql")
+    assert Entry.objects.get().title == "ü" * 500
