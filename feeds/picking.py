@@ -1,5 +1,6 @@
 """The weighted, feed-fair random choice, held in memory."""
 
+import atexit
 import itertools
 import logging
 import math
@@ -7,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -18,7 +19,7 @@ import orjson
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from blacklist import cache, domains, packed
+from blacklist import cache, domains, hooks, packed
 from feeds import feedback, ranking
 from feeds.models import Entry, Feed, PoolState
 from feeds.pool import Filter, Pool, PoolBuilder, PoolEntry, View
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds.
 TICK = 2.0
-REBUILD_AT_LEAST = 600.0
+REBUILD_AFTER = 600.0
 # A site that is voted on all the time is not rebuilt all the time: random follows
 # within 60 s, and between two builds a worker rests ten times as long as one takes.
 _LONGEST_REST = 40.0
@@ -86,14 +87,7 @@ class Status:
     entries: int
     feeds: int
     age_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Impact:
-    """What would no longer be drawn."""
-
-    feeds: int
-    entries: int
+    loaded: bool
 
 
 class Snapshot:
@@ -125,7 +119,7 @@ class Snapshot:
             return [self._rendered[place] for place in places]
         ids = [self.pool.ids[place] for place in places]
         rows = Entry.objects.filter(pk__in=ids).values_list(*ENTRY_FIELDS)
-        found = {row[0]: orjson.dumps(entry_json(row)) for row in rows}
+        found = {row[0]: _rendered(row) for row in rows}
         # One that was deleted since the snapshot is missing.
         return [found[pk] for pk in ids if pk in found]
 
@@ -164,9 +158,71 @@ def pick(
     )
 
 
-def visible(host: str, feed_host: str, rules: cache.Rules) -> bool:
-    """Whether neither the host of an entry nor that of its feed's site is blocked."""
-    return not rules.blocks(host) and not rules.blocks(feed_host)
+def current() -> Snapshot:
+    """This process's snapshot; built now if there is none yet."""
+    return _held.snapshot or _held.build(only_if_missing=True)
+
+
+def refresh() -> Snapshot:
+    """A new snapshot, built now."""
+    return _held.build()
+
+
+def forget() -> None:
+    """Start with nothing, as a new process does (tests, whose databases go)."""
+    _held.__init__()  # type: ignore[misc]
+
+
+def status() -> Status:
+    """What may be drawn, without asking the database; zeros before the first build."""
+    snapshot, age = _held.snapshot, time.monotonic() - _held.right_at
+    if snapshot is None:
+        return Status(0, 0, round(age, 3), loaded=False)
+    view = snapshot.view(cache.current(), Filter())
+    return Status(view.size, len(view.feeds), round(age, 3), loaded=True)
+
+
+def eligible_by_category() -> dict[str, int]:
+    """How many entries of each category may be drawn, by its slug."""
+    return _by_category(current().view(cache.current(), Filter()))
+
+
+def impact(rules: Sequence[domains.RuleSpec]) -> hooks.Impact:
+    """What of the pool would be hidden if these rules were added by hand."""
+    now, snapshot = cache.current(), current()
+    # Where one blocks and one allows the same, the exception decides: it comes last.
+    added = {
+        (rule.domain, rule.include_subdomains): rule
+        for rule in sorted(rules, key=lambda rule: rule.action == domains.ALLOW)
+    }
+    blocked = snapshot.pool.blocked(
+        lambda host: now.blocks(host) or _hides(added, host, now)
+    )
+    before, after = snapshot.view(now, Filter()), snapshot.pool.view(blocked, Filter())
+    hidden = before.size - after.size
+    return hooks.Impact(
+        feeds=len(before.feeds) - len(after.feeds),
+        entries=hidden,
+        share=hidden / before.size if before.size else 0.0,
+        emptied=tuple(sorted(_by_category(before).keys() - _by_category(after))),
+    )
+
+
+def start() -> None:
+    """Keep the snapshot right from now on, in a thread; call it after the fork."""
+    global _keeper
+    if _keeper is None or not _keeper.is_alive():
+        _keeper = _Keeper()
+        _keeper.start()
+
+
+def stop() -> None:
+    """End this process's thread."""
+    global _keeper
+    if _keeper is not None and _keeper.is_alive():
+        _keeper.stop.set()
+        _keeper.join(timeout=5)
+    _keeper = None
 
 
 def entry_json(row: Sequence[Any], my_vote: int | None = None) -> dict[str, Any]:
@@ -225,3 +281,188 @@ def _link_state(dead_since: object, checked_at: object) -> str:
     if dead_since is not None:
         return "dead"
     return "unknown" if checked_at is None else "alive"
+
+
+class _Held:
+    """This process's snapshot, and when it was last what the database holds."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+        # Seconds of the monotonic clock.
+        self.right_at = self.built_at = time.monotonic()
+        self.build_took = 0.0
+        self.lock = threading.Lock()
+
+    def build(self, *, only_if_missing: bool = False) -> Snapshot:
+        with self.lock:
+            if only_if_missing and self.snapshot is not None:
+                return self.snapshot
+            began = time.monotonic()
+            snapshot = _build()
+            # A reader has the old one or the new one, never some of each.
+            self.snapshot = snapshot
+            self.right_at, self.built_at = began, time.monotonic()
+            self.build_took = self.built_at - began
+            return snapshot
+
+    def follow(self) -> None:
+        """Build again if the pool has changed, or after a while in any case."""
+        now = time.monotonic()
+        age = now - self.built_at
+        changed = self.snapshot is None or self.snapshot.version != _state()[0]
+        rest = min(_REST_BUILDS * self.build_took, _LONGEST_REST)
+        if self.snapshot is None or age >= REBUILD_AFTER or (changed and age >= rest):
+            self.build()
+        elif not changed:
+            self.right_at = now
+
+
+class _Keeper(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="picking", daemon=True)
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        failing = False
+        while not self.stop.is_set():
+            try:
+                _held.follow()
+                failing = False
+            except Exception:
+                # Once, and not at every tick for as long as it lasts.
+                if not failing:
+                    logger.exception("The pool in memory stays as it was.")
+                failing = True
+            finally:
+                # PostgreSQL's pool gets its connection back; SQLite's stays open.
+                close_old_connections()
+            self.stop.wait(TICK)
+        connection.close()
+
+
+_held = _Held()
+_keeper: _Keeper | None = None
+
+
+def _after_fork() -> None:
+    # It may have been held by a thread that this process does not have.
+    _held.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(stop)
+
+
+def _state() -> tuple[int, int, int]:
+    """Of the pool: its version, and the votes of the whole site, up and down."""
+    row = PoolState.objects.filter(pk=1).values_list("version", "up", "down").first()
+    return row or (0, 0, 0)
+
+
+def _build() -> Snapshot:
+    # The version first: what changes while this reads is read again after.
+    version, up, down = _state()
+    site = ranking.site_rate(up, down)
+    builder, rendered = PoolBuilder(), []
+    fields = _LAW_FIELDS
+    if Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES:
+        fields += ENTRY_FIELDS
+    for feeds in _feeds():
+        rows = _entries_of(feeds, fields)
+        for pk, host, language, category, *votes in feeds:
+            rate = ranking.feed_rate(*votes, site)
+            weight = ranking.weight(rate, site)
+            own = rows.get(pk, [])
+            entries = (_pool_entry(row, language, rate, site) for row in own)
+            builder.add(pk, weight, host, category or "", entries)
+            if fields is not _LAW_FIELDS:
+                rendered += [_rendered(row[len(_LAW_FIELDS) :]) for row in own]
+    return Snapshot(builder.done(), rendered, version)
+
+
+def _feeds() -> Iterator[list[list[Any]]]:
+    """The active feeds by id, some at a time."""
+    columns = ("id", "host", "language", "category__slug", "up", "down")
+    for rows in packed.rows(Feed.objects.active(), *columns):
+        rows.sort()
+        for first in range(0, len(rows), _FEEDS_AT_ONCE):
+            yield rows[first : first + _FEEDS_AT_ONCE]
+
+
+def _entries_of(
+    feeds: list[list[Any]], fields: Sequence[str]
+) -> dict[int, list[list[Any]]]:
+    """The entries of these feeds, the newest first and the undated last."""
+    entries = Entry.objects.eligible().filter(feed__in=[feed[0] for feed in feeds])
+    rows = list(itertools.chain.from_iterable(packed.rows(entries, *fields)))
+    rows.sort(key=_place)
+    by_feed: dict[int, list[list[Any]]] = {}
+    for row in rows:
+        by_feed.setdefault(row[0], []).append(row)
+    return by_feed
+
+
+def _place(row: list[Any]) -> tuple[float, int]:
+    published, pk = row[1:3]
+    return (math.inf if published is None else -published), -pk
+
+
+def _pool_entry(
+    row: list[Any], feed_language: str, feed_rate: float, site: float
+) -> PoolEntry:
+    _, published, pk, up, down, host, language, *_ = row
+    weight = ranking.weight(ranking.entry_rate(up, down, feed_rate), site)
+    return PoolEntry(pk, weight, host, language or feed_language, published)
+
+
+def _rendered(row: Sequence[Any]) -> bytes:
+    return orjson.dumps(entry_json(row))
+
+
+def _with_votes(entries: list[bytes], token: str) -> list[bytes]:
+    ids = [orjson.loads(entry)["id"] for entry in entries]
+    votes = feedback.my_votes(ids, token)
+    # A quote within a text is escaped: this can only be the key.
+    return [
+        entry.replace(b'"my_vote":null', b'"my_vote":%d' % votes[pk])
+        for pk, entry in zip(ids, entries, strict=True)
+    ]
+
+
+def _wanted(request: PickRequest, now: datetime | None) -> Filter:
+    since = None
+    if request.max_age_days is not None:
+        # By the minute, so that a filter's view serves more than one call.
+        seconds = int((now or datetime.now(UTC)).timestamp())
+        since = seconds // 60 * 60 - request.max_age_days * 86_400
+    return Filter(
+        category=request.category,
+        language=request.language.lower(),
+        feed=request.feed,
+        since=since,
+    )
+
+
+def _by_category(view: View) -> dict[str, int]:
+    pool, counts = view.pool, Counter[str]()
+    for number, size in view.sizes():
+        counts[pool.categories[pool.feed_categories[number]]] += size
+    del counts[""]
+    return dict(counts)
+
+
+def _hides(
+    added: dict[tuple[str, bool], domains.RuleSpec], host: str, now: cache.Rules
+) -> bool:
+    """Whether of the added rules and those of now an added block decides."""
+    found = added.get((host, False))
+    for name in domains.names(host):
+        found = found or added.get((name, True))
+    if found is None or found.action == domains.ALLOW:
+        return False
+    # It blocks unless an exception of today's is more specific.
+    decides = now.verdict(host)
+    return decides is None or (len(found.domain), not found.include_subdomains) >= (
+        len(decides.domain),
+        not decides.include_subdomains,
+    )

@@ -86,15 +86,26 @@ def test_a_feed_is_drawn_by_weight_and_then_an_entry_of_it(three_feeds):
     assert_law(view_of(three_feeds), LAW)
 
 
-def test_what_is_excluded_leaves_the_law_to_the_rest(three_feeds):
-    # The heavy entry of the first feed, and all of the third.
-    expected = {
-        11: 2 / 3 * 1 / (1 + 1 / 8),
-        13: 2 / 3 * (1 / 8) / (1 + 1 / 8),
-        21: 1 / 3 * 1 / 4,
-        22: 1 / 3 * 3 / 4,
-    }
-    assert_law(view_of(three_feeds), expected, exclude={12, 31, 999})
+@pytest.mark.parametrize(
+    ("exclude", "expected"),
+    [
+        (
+            {12, 31, 999},
+            {
+                11: 2 / 3 * 1 / (1 + 1 / 8),
+                13: 2 / 3 * (1 / 8) / (1 + 1 / 8),
+                21: 1 / 3 * 1 / 4,
+                22: 1 / 3 * 3 / 4,
+            },
+        ),
+        # The first of a feed, and all of the other feeds.
+        ({11, 21, 22, 31}, {12: 4 / (4 + 1 / 8), 13: (1 / 8) / (4 + 1 / 8)}),
+        # The whole of the heaviest feed.
+        ({11, 12, 13}, {pk: LAW[pk] / (1 + 1 / 8) * ALL for pk in (21, 22, 31)}),
+    ],
+)
+def test_what_is_excluded_leaves_the_law_to_the_rest(three_feeds, exclude, expected):
+    assert_law(view_of(three_feeds), expected, exclude=exclude)
 
 
 def test_the_second_of_an_answer_is_drawn_by_the_law_on_what_is_left():
