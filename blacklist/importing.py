@@ -1,0 +1,203 @@
+"""Lists taken in as one batch, taken away again, and given out."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from blacklist import domains, formats, hooks
+from blacklist.formats import ListedRule, Skipped
+from blacklist.models import BlacklistedDomain, ImportBatch
+
+_CHUNK = 5_000
+
+
+class ImportProblem(Exception):
+    """Nothing can be imported; the message is one line and says what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an import would do; made before anything is stored."""
+
+    source: str
+    format: str
+    new: list[ListedRule]
+    duplicates: int
+    suffixes: list[ListedRule]
+    skipped: list[Skipped]
+
+    def impact(self) -> hooks.Impact:
+        return hooks.impact([rule.spec for rule in self.new])
+
+    def counts(self) -> str:
+        return (
+            f"{len(self.new):,} new, {self.duplicates:,} known already, "
+            f"{len(self.suffixes):,} public suffixes left out, "
+            f"{len(self.skipped):,} skipped"
+        )
+
+
+def fetch(source: str) -> bytes:
+    """The bytes of a file or of an http(s) address. Raises ImportProblem."""
+    try:
+        if source.startswith(("http://", "https://")):
+            return hooks.fetch(source)
+        return Path(source).read_bytes()
+    except FileNotFoundError as error:
+        raise ImportProblem(f"There is no file {source}.") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ImportProblem(f"Cannot read {source}: {reason}") from error
+
+
+def plan(
+    data: bytes, *, source: str, format: str = "", suffixes_confirmed: bool = False
+) -> Plan:
+    """Read a list and compare it with what is there. Raises ImportProblem.
+
+    A rule is known already if an earlier import of the same source has it: those of
+    other origins are kept apart, so that undoing takes away only a batch's own.
+    """
+    try:
+        listed = formats.read(data, format=format, name=source)
+    except formats.FormatError as error:
+        raise ImportProblem(str(error)) from error
+    known = _known(source)
+    new: list[ListedRule] = []
+    suffixes: list[ListedRule] = []
+    for rule in listed.rules:
+        key = (rule.spec.domain, rule.spec.include_subdomains)
+        if key in known:
+            continue
+        known.add(key)
+        refused = domains.suffix_refusal(
+            rule.spec, confirmed=suffixes_confirmed, superuser=suffixes_confirmed
+        )
+        (suffixes if refused else new).append(rule)
+    return Plan(
+        source=source,
+        format=listed.format,
+        new=new,
+        duplicates=len(listed.rules) - len(new) - len(suffixes),
+        suffixes=suffixes,
+        skipped=listed.skipped,
+    )
+
+
+def _known(source: str) -> set[tuple[str, bool]]:
+    batches = ImportBatch.objects.filter(source=source[:500], undone_at=None)
+    rules = BlacklistedDomain.objects.filter(origin__in=[b.origin for b in batches])
+    return set(rules.values_list("domain", "include_subdomains"))
+
+
+def commit(
+    plan: Plan,
+    *,
+    author: Any = None,
+    reason: str = "",
+    progress: Callable[[int], None] = lambda stored: None,
+) -> ImportBatch:
+    """Store a plan's rules, all of them or none, as one batch.
+
+    `reason` is for rules that name none. `progress` hears how many are stored.
+    """
+    with transaction.atomic():
+        batch = ImportBatch.objects.create(
+            source=plan.source[:500],
+            author=author,
+            added=len(plan.new),
+            duplicates=plan.duplicates,
+            suffixes=len(plan.suffixes),
+            skipped=len(plan.skipped),
+        )
+        now = timezone.now()
+        for start in range(0, len(plan.new), _CHUNK):
+            some = plan.new[start : start + _CHUNK]
+            BlacklistedDomain.objects.bulk_create(
+                _rules(some, batch, author, reason or "other", now)
+            )
+            progress(start + len(some))
+    return batch
+
+
+def _rules(
+    listed: Sequence[ListedRule],
+    batch: ImportBatch,
+    author: Any,
+    reason: str,
+    now: datetime,
+) -> list[BlacklistedDomain]:
+    return [
+        BlacklistedDomain(
+            domain=rule.spec.domain,
+            include_subdomains=rule.spec.include_subdomains,
+            action=rule.spec.action,
+            reason=rule.reason or reason,
+            note=rule.note,
+            expires_at=rule.expires_at,
+            review_at=rule.review_at,
+            source=BlacklistedDomain.Source.IMPORT,
+            origin=batch.origin,
+            created_at=now,
+            created_by=author,
+        )
+        for rule in listed
+    ]
+
+
+def undo(batch: ImportBatch) -> int:
+    """Take a batch's rules away; all is as before it. Returns how many there were."""
+    with transaction.atomic():
+        count = BlacklistedDomain.objects.filter(origin=batch.origin).retire()
+        batch.undone_at = batch.undone_at or timezone.now()
+        batch.save(update_fields=["undone_at"])
+    return count
+
+
+def export(
+    format: str, written: formats.Written, *, now: datetime | None = None
+) -> Iterator[str]:
+    """All rules as the text of a list, sorted by domain.
+
+    Where several origins have a rule of one domain and scope, only the one that
+    counts is written.
+    """
+    now = now or timezone.now()
+    return formats.write(_counting(now), format=format, now=now, written=written)
+
+
+def _counting(now: datetime) -> Iterator[ListedRule]:
+    best: ListedRule | None = None
+    for rule in _all_by_precedence():
+        if best is not None and _key(rule) == _key(best):
+            # By precedence, but what has expired gives way to what has not.
+            if _expired(best, now) and not _expired(rule, now):
+                best = rule
+            continue
+        if best is not None:
+            yield best
+        best = rule
+    if best is not None:
+        yield best
+
+
+def _all_by_precedence() -> Iterable[ListedRule]:
+    rules = BlacklistedDomain.objects.by_precedence()
+    order = ("domain", "include_subdomains", *rules.query.order_by)
+    for domain, below, action, *rest in (
+        rules.order_by(*order).values_list(*formats.COLUMNS).iterator(_CHUNK)
+    ):
+        yield ListedRule(domains.RuleSpec(domain, below, action), *rest)
+
+
+def _key(rule: ListedRule) -> tuple[str, bool]:
+    return rule.spec.domain, rule.spec.include_subdomains
+
+
+def _expired(rule: ListedRule, now: datetime) -> bool:
+    return rule.expires_at is not None and rule.expires_at <= now

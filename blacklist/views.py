@@ -1,0 +1,121 @@
+"""The API of the rules."""
+
+from typing import Any
+
+from django.db import IntegrityError
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from blacklist import cache, domains
+from blacklist.models import BlacklistedDomain, RuleQuerySet
+from blacklist.serializers import BlacklistedDomainSerializer, CheckSerializer
+
+_FILTERS = {
+    "action": BlacklistedDomain.Action.values,
+    "reason": BlacklistedDomain.Reason.values,
+    "source": BlacklistedDomain.Source.values,
+}
+
+
+@extend_schema_view(
+    list=extend_schema(
+        parameters=[
+            OpenApiParameter(name, str, enum=values)
+            for name, values in _FILTERS.items()
+        ]
+    )
+)
+class BlacklistedDomainViewSet(
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.CreateModelMixin,
+    mixins.UpdateModelMixin,
+    mixins.DestroyModelMixin,
+    viewsets.GenericViewSet[BlacklistedDomain],
+):
+    """Hosts that are never shown, and exceptions. All may read, staff may write."""
+
+    queryset = BlacklistedDomain.objects.all()
+    serializer_class = BlacklistedDomainSerializer
+    http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+    lookup_value_regex = "[0-9]{1,19}"
+    page_by = "-id"
+
+    def get_queryset(self) -> RuleQuerySet:
+        rules = BlacklistedDomain.objects.with_hits().select_related("created_by")
+        return rules.filter(**self._filters()) if self.action == "list" else rules
+
+    def _filters(self) -> dict[str, str]:
+        wanted = {}
+        for name, values in _FILTERS.items():
+            value = self.request.query_params.get(name)
+            if value is not None and value not in values:
+                raise serializers.ValidationError(
+                    {name: f"Use one of {', '.join(values)}."}
+                )
+            if value is not None:
+                wanted[name] = value
+        return wanted
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("url", str, required=True, description="Any address")
+        ],
+        responses=CheckSerializer,
+    )
+    @action(detail=False, pagination_class=None)
+    def check(self, request: Request) -> Response:
+        """Whether an address is blocked, and by which rule."""
+        url = request.query_params.get("url")
+        if not url:
+            raise serializers.ValidationError(
+                {"url": "Say which: ?url=https://example.com/"}
+            )
+        rules, host = cache.current(), domains.host_of(url)
+        verdict = rules.verdict(host)
+        if verdict is not None:
+            cache.count_hit(verdict.rule_id)
+        shown = CheckSerializer(
+            {
+                "url": url,
+                "host": host,
+                "blocked": rules.blocks(host),
+                "rule": self._deciding(verdict),
+            },
+            context=self.get_serializer_context(),
+        )
+        return Response(shown.data)
+
+    def _deciding(self, verdict: cache.Verdict | None) -> BlacklistedDomain | None:
+        if verdict is None:
+            return None
+        return (
+            self.get_queryset()
+            .in_force(timezone.now())
+            .by_precedence()
+            .filter(
+                domain=verdict.domain, include_subdomains=verdict.include_subdomains
+            )
+            .first()
+        )
+
+    def perform_create(self, serializer: Any) -> None:
+        self._save(serializer, created_by=self.request.user)
+        serializer.instance.hits = 0
+
+    def perform_update(self, serializer: Any) -> None:
+        self._save(serializer)
+
+    def _save(self, serializer: Any, **values: Any) -> None:
+        try:
+            serializer.save(**values)
+        except IntegrityError as error:
+            # Someone else was faster: now there is a rule to name.
+            serializer.run_validation(serializer.initial_data)
+            raise serializers.ValidationError(
+                {"domain": "This rule is there already."}
+            ) from error
