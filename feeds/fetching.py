@@ -339,18 +339,24 @@ class _Body:
             # Half of the world sends it without the zlib header.
             headed = data[0] & 0x0F == 8
             self._zlib = zlib.decompressobj(zlib.MAX_WBITS * (1 if headed else -1))
-        while data and not self._ended:
-            self._add(self._zlib.decompress(data, self.PIECE))
+        more = True
+        while more and not self._ended:
+            piece = self._zlib.decompress(data, self.PIECE)
+            self._add(piece)
             self._ended = self._zlib.eof
             data = self._zlib.unconsumed_tail
+            # All may be taken in, and some not yet given out.
+            more = bool(data) or len(piece) == self.PIECE
 
     def _unbrotli(self, data: bytes) -> None:
-        if self._ended:
-            return
-        self._add(self._brotli.process(data, output_buffer_limit=self.PIECE))
-        while not self._brotli.can_accept_more_data():
-            self._add(self._brotli.process(b"", output_buffer_limit=self.PIECE))
-        self._ended = self._brotli.is_finished()
+        more = True
+        while more and not self._ended:
+            piece = self._brotli.process(data, output_buffer_limit=self.PIECE)
+            self._add(piece)
+            self._ended = self._brotli.is_finished()
+            data = b""
+            # It can take more before it has given all.
+            more = bool(piece) or not self._brotli.can_accept_more_data()
 
 
 # Asking.
