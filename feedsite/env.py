@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,7 @@ def _contact(name: str, text: str) -> str:
     return text
 
 
-_READERS = {
+_READERS: dict[str, Callable[[str, str], Any]] = {
     "PORT": _Number(int, 1, 65535),
     "HOST": _text,
     "WORKERS": _Number(int, 1, 256),

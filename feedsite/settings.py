@@ -1,5 +1,7 @@
 """The one settings file; what an operator may turn is read in env.py."""
 
+from typing import Any
+
 import dj_database_url
 
 from feedsite import __version__, env, sqlite
@@ -74,8 +76,8 @@ SQLITE_BUSY_TIMEOUT = ENV.sqlite_busy_timeout
 SQLITE_CACHE_KIB = ENV.sqlite_cache_kib
 THREADS = ENV.threads
 
-_database = dict(dj_database_url.parse(DATABASE_URL))
-_options = _database.get("OPTIONS", {})
+_database: dict[str, Any] = {**dj_database_url.parse(DATABASE_URL)}
+_options: dict[str, Any] = _database.get("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     _database |= {
         "CONN_MAX_AGE": None,

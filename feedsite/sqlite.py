@@ -105,7 +105,7 @@ def _wait_by(connection: BaseDatabaseWrapper, seconds: float) -> None:
         wrappers.insert(0, CappedWrites(patience, _cap()))
 
 
-def _switch_to_wal(connection: BaseDatabaseWrapper, deadline: float) -> None:
+def _switch_to_wal(connection: Any, deadline: float) -> None:
     # Tried again here, since the switch can ignore the timeout.
     while True:
         try:

@@ -140,19 +140,21 @@ def serving(
     database_url: str | None = None,
     workers: int = 2,
     threads: int = 4,
+    app: str = "feedsite.wsgi",
     **environ: object,
 ) -> Iterator[Server]:
     """Serve with gunicorn until the block ends.
 
     Without `database_url`: a fresh, migrated database, or the SQLite file in `data`
     where that is given (it is migrated first). For the database of the running test
-    give `test_database_url()`. Other keywords are the server's environment.
+    give `test_database_url()`. Other keywords are the server's environment
+    (LOG_LEVEL stays INFO or DEBUG: the log says when all workers are there).
     """
     if database_url is None and data is None:
         with (
             fresh_database() as url,
             serving(
-                database_url=url, workers=workers, threads=threads, **environ
+                database_url=url, workers=workers, threads=threads, app=app, **environ
             ) as server,
         ):
             yield server
@@ -174,7 +176,7 @@ def serving(
         if database_url is None:
             done = manage(variables, "migrate")
             assert done.returncode == 0, done.stderr
-        with _gunicorn(variables, own / "log") as process:
+        with _gunicorn(app, variables, own / "log") as process:
             base_url = f"http://127.0.0.1:{port}"
             server = Server(base_url, data or own, variables, process, own / "log")
             _wait_until_up(server, workers)
@@ -184,10 +186,12 @@ def serving(
 
 
 @contextmanager
-def _gunicorn(environ: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _gunicorn(
+    app: str, environ: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("gunicorn")],
+            [Path(sys.executable).with_name("gunicorn"), app],
             cwd=ROOT,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -211,10 +215,18 @@ def _wait_until_up(server: Server, workers: int) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline:
         assert server.process.poll() is None, server.log()
-        with suppress(OSError, urllib.error.URLError):
-            # All workers, not only the first that answers.
-            if server.log().count(" is ready") >= workers:
-                with urllib.request.urlopen(server.base_url + "/healthz", timeout=5):
-                    return
+        # All workers, not only the first that answers.
+        if server.log().count(" is ready") >= workers and _answers(server.base_url):
+            return
         time.sleep(0.02)
     raise AssertionError(f"It did not start: {server.log()}")
+
+
+def _answers(base_url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{base_url}/healthz", timeout=5):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from django.db.utils import ConnectionHandler
 
 from feeds.models import PoolState
 from feedsite import sqlite
-from tests.serving import ROOT, clean_environ
+from tests.serving import (
+    ROOT,
+    clean_environ,
+    manage,
+    serving,
+    test_database_url,
+)
 
 pytestmark = pytest.mark.sqlite
 
@@ -73,7 +80,7 @@ def transaction_of(one):
 
 
 @pytest.fixture
-def serving(monkeypatch):
+def in_a_worker(monkeypatch):
     """As in a worker with `THREADS` = 2: one may wait, the next is over the cap."""
     monkeypatch.setattr(sqlite, "_serving", True)
     monkeypatch.setattr(sqlite, "_the_cap", sqlite.Cap(1))
@@ -297,7 +304,7 @@ def test_a_write_ends_it(clock):
 
 
 @pytest.fixture
-def waiting(connect, serving):
+def waiting(connect, in_a_worker):
     """A writer that waits for the lock: no more may."""
     one = connect()
     one.ensure_connection()
@@ -347,7 +354,7 @@ def test_a_command_has_no_cap(connect):
     assert one.execute_wrappers == []
 
 
-def test_a_connection_made_anew_is_capped_once(connect, serving):
+def test_a_connection_made_anew_is_capped_once(connect, in_a_worker):
     one = connect()
     for _ in range(3):
         one.ensure_connection()
@@ -432,7 +439,7 @@ def test_immediate_transactions_never_fail(one_row):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_transaction_that_is_refused_can_be_tried_again(settings, serving):
+def test_a_transaction_that_is_refused_can_be_tried_again(settings, in_a_worker):
     settings.SQLITE_BUSY_TIMEOUT = 0.05
     connection.close()
     other = connection.Database.connect(
@@ -449,3 +456,89 @@ def test_a_transaction_that_is_refused_can_be_tried_again(settings, serving):
         other.close()
         connection.close()
     assert PoolState.objects.get(pk=1).version == 1
+
+
+# Workers that boot.
+
+BOOTS = """
+import os, sys
+from feedsite import sqlite
+sqlite.serve()
+import django
+django.setup()
+from django.db import connection
+from feeds.models import PoolState
+
+def boot(gate):
+    os.read(gate, 1)
+    PoolState.touch()
+    with connection.cursor() as cursor:
+        assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert cursor.execute("PRAGMA cache_size").fetchone() == (-65536,)
+
+for _ in range(20):
+    # Harder than a deploy, where migrate has switched to WAL: all four want to.
+    raw = connection.Database.connect(sys.argv[1])
+    assert raw.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    raw.close()
+    gate, opening = os.pipe()
+    workers = []
+    for _ in range(4):
+        if pid := os.fork():
+            workers.append(pid)
+        else:
+            try:
+                boot(gate)
+                os._exit(0)
+            except BaseException as error:
+                print(repr(error), flush=True)
+                os._exit(1)
+    os.write(opening, b"1234")
+    for pid in workers:
+        assert os.waitpid(pid, 0)[1] == 0
+    os.close(gate)
+    os.close(opening)
+print(PoolState.objects.get().version)
+"""
+
+
+def test_twenty_boots_of_four_workers_at_once(tmp_path):
+    file = tmp_path / "feedsite.sqlite3"
+    environ = clean_environ(
+        FEEDSITE_DATA=tmp_path, DJANGO_SETTINGS_MODULE="feedsite.settings"
+    )
+    assert manage(environ, "migrate").returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", BOOTS, str(file)],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("80\n", "")
+
+
+LOOK = """
+import feedsite.wsgi  # as it is when serving
+from django.db import connection
+
+def application(environ, start_response):
+    with connection.cursor() as cursor:
+        name = environ["QUERY_STRING"] or "user_version"
+        value = cursor.execute(f"PRAGMA {name}").fetchone()[0]
+    start_response("200 OK", [])
+    return [f"{value} {len(connection.execute_wrappers)}".encode()]
+
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_gunicorn_worker_has_the_pragmas_and_the_cap(tmp_path):
+    (tmp_path / "look.py").write_text(LOOK)
+    with serving(
+        database_url=test_database_url(), app="look", PYTHONPATH=tmp_path
+    ) as server:
+        for name, value in PRAGMAS.items():
+            with urllib.request.urlopen(f"{server.base_url}/?{name}") as answer:
+                assert answer.read().decode() == f"{value} 1"

@@ -39,7 +39,7 @@ class Command(BaseCommand):
             file = _destination(dest)
             back_up(file)
         # The driver's own errors come from the copy.
-        except (OSError, DatabaseError, connection.Database.Error) as error:
+        except (OSError, DatabaseError, _driver().Error) as error:
             raise CommandError(f"No backup was made: {error}") from error
         size = file.stat().st_size / 1_000_000
         self.stdout.write(f"{file} has everything up to now ({size:.1f} MB).")
@@ -79,7 +79,7 @@ def back_up(file: Path) -> None:
 
 def _finish(copy: Path) -> None:
     # By the library that wrote it; nothing else has this file open.
-    with closing(connection.Database.connect(copy, isolation_level=None)) as raw:
+    with closing(_driver().connect(copy, isolation_level=None)) as raw:
         raw.execute("PRAGMA journal_mode = MEMORY")
         # Else what is deleted stays readable in the file's free pages.
         raw.execute("PRAGMA secure_delete = ON")
@@ -89,6 +89,10 @@ def _finish(copy: Path) -> None:
     if found != "ok":
         raise OSError(f"the copy is damaged ({found}); check the database itself.")
     _sync(copy)
+
+
+def _driver() -> Any:
+    return connection.Database  # type: ignore[attr-defined]
 
 
 def _sync(path: Path) -> None:
