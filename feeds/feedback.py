@@ -218,13 +218,15 @@ def _site_rate() -> float:
     return ranking.site_rate(*votes or (0, 0))
 
 
-def _seen(entry_id: int, *fields: str | Subquery) -> list[Any]:
+def _seen(entry_id: int, *fields: str | Subquery) -> tuple[Any, ...]:
+    """These fields of an entry that readers may see."""
     row = Entry.objects.visible().filter(pk=entry_id)
-    host, feed_host, *values = row.values_list("host", "feed__host", *fields).get()
+    hosts_and_fields: tuple[Any, ...]
+    hosts_and_fields = row.values_list("host", "feed__host", *fields).get()
     rules = cache.current()
-    if rules.blocks(host) or rules.blocks(feed_host):
+    if any(map(rules.blocks, hosts_and_fields[:2])):
         raise Entry.DoesNotExist
-    return values
+    return hosts_and_fields[2:]
 
 
 def _locked(entry_id: int) -> Entry:

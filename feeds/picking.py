@@ -363,14 +363,14 @@ def _build() -> Snapshot:
     # The version first: what changes while this reads is read again after.
     version, up, down = _state()
     site = ranking.site_rate(up, down)
-    builder, rendered = PoolBuilder(), []
-    fields = _LAW_FIELDS
+    builder, rendered = PoolBuilder(), list[bytes]()
+    fields: tuple[str, ...] = _LAW_FIELDS
     if Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES:
         fields += ENTRY_FIELDS
     for feeds in _feeds():
         rows = _entries_of(feeds, fields)
-        for pk, host, language, category, *votes in feeds:
-            rate = ranking.feed_rate(*votes, site)
+        for pk, host, language, category, feed_up, feed_down in feeds:
+            rate = ranking.feed_rate(feed_up, feed_down, site)
             weight = ranking.weight(rate, site)
             own = rows.get(pk, [])
             entries = (_pool_entry(row, language, rate, site) for row in own)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Sum
 
 from blacklist import cache
@@ -292,6 +292,12 @@ def test_a_report_is_kept_once_for_each_reason(entry):
     assert entry.check_wanted_at is None
 
 
+def test_a_repeated_report_takes_no_lock(entry, django_assert_num_queries):
+    report(entry)
+    with django_assert_num_queries(2):
+        report(entry)
+
+
 def test_a_report_of_a_dead_link_asks_for_a_check_and_hides_nothing(entry):
     report(entry, "dead")
     assert Entry.objects.eligible().get().check_wanted_at == NOW
@@ -462,6 +468,14 @@ def test_50_equal_votes_of_one_client_at_once_count_once():
 
 
 @pytest.mark.django_db(transaction=True)
+def test_20_equal_reports_of_one_client_at_once_count_once():
+    entry = make_entry(make_feed())
+    assert at_once([partial(report, entry)] * 20, threads=20) == [None] * 20
+    assert Report.objects.count() == 1
+    assert NetworkCount.objects.get().count == 1
+
+
+@pytest.mark.django_db(transaction=True)
 def test_40_voters_of_one_network_at_once_count_3_times():
     entry = make_entry(make_feed())
     calls = [partial(vote, entry, who=token(number)) for number in range(40)]
@@ -477,7 +491,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 import django
 django.setup()
-from django.db import connection
+from django.db import connection, transaction
 from feeds import feedback
 
 entry, worker, now = int(sys.argv[1]), sys.argv[2], datetime.fromisoformat(sys.argv[3])
@@ -529,6 +543,21 @@ def test_40_voters_of_one_network_over_4_processes_count_3_times():
     assert sorted(outcomes) == ["counted"] * 3 + ["refused"] * 37
     assert (Vote.objects.count(), Entry.objects.get().up) == (3, 3)
     assert DailySalt.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rescore_never_overwrites_the_score_of_a_vote_it_did_not_see():
+    entry = make_entry(make_feed(), score=0.9)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            vote(entry)
+            rescored = pool.submit(at_once, [feedback.rescore], threads=1)
+            with pytest.raises(TimeoutError):
+                rescored.result(timeout=0.3)
+        assert rescored.result() == [0]
+    entry.refresh_from_db()
+    feed = ranking.feed_rate(1, 0, ranking.site_rate(1, 0))
+    assert entry.score == round(ranking.entry_rate(1, 0, feed), 4)
 
 
 @pytest.mark.django_db(transaction=True)
