@@ -134,7 +134,7 @@ def _add_chunk(specs: dict[str, FeedSpec], now: datetime) -> set[str]:
                 url=spec.url,
                 identity=identity,
                 site_url=spec.site_url,
-                host=domains.host_of(spec.site_url or spec.url),
+                host=domains.host_of(spec.site_url or spec.url) or "",
                 title=spec.title,
                 language=spec.language,
                 category=categories.get(spec.category),
@@ -194,7 +194,7 @@ def move(feed: Feed, url: str) -> bool:
     this one stays, paused, so that old lists still find it known.
     """
     identity = feed_identity(url)
-    if not identity or len(url) > Feed._meta.get_field("url").max_length:
+    if not identity or len(url) > feedlists.URL_LIMIT:
         return False
     there = Feed.objects.exclude(pk=feed.pk).filter(identity=identity).first()
     if there is not None:

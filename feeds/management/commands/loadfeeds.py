@@ -1,0 +1,452 @@
+"""loadfeeds: add feeds from lists, sites or addresses, and fetch what is due."""
+
+import csv
+import io
+import json
+import sys
+import time
+from argparse import ArgumentTypeError
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from blacklist import cache, domains
+from feeds import feedlists, loading, storing
+from feeds.feedlists import BadLine, FeedSpec, Row
+from feeds.models import Feed
+
+STARTER = Path(__file__).resolve().parents[2] / "starter" / "starter.json"
+LINE_EVERY = 10  # seconds, in a log
+
+
+@dataclass
+class Line:
+    """One row of the report: what became of one line of a source."""
+
+    line: int | str
+    source: str
+    url: str
+    outcome: str = ""
+    reason: str = ""
+
+
+@dataclass
+class Tally:
+    """What the closing lines tell."""
+
+    read: Counter[str] = field(default_factory=Counter)
+    fetched: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    new: int = 0
+    updated: int = 0
+
+    def count(self, outcome: loading.Outcome) -> tuple[str, str]:
+        """Count it; its word and its reason, as the report has them."""
+        word, reason = _told(outcome)
+        self.fetched[word] += 1
+        if isinstance(outcome, loading.Failed):
+            self.kinds[outcome.kind] += 1
+        if isinstance(outcome, loading.Loaded):
+            self.new += outcome.new
+            self.updated += outcome.updated
+        return word, reason
+
+
+def _told(outcome: loading.Outcome) -> tuple[str, str]:
+    match outcome:
+        case loading.Loaded(new=new, updated=updated):
+            return "loaded", f"{new} new, {updated} changed"
+        case loading.Unchanged():
+            return "unchanged", ""
+        case loading.Failed(reason=reason) | loading.Gone(reason=reason):
+            return type(outcome).__name__.lower(), reason
+        case loading.Held(until=until):
+            return "held", f"asked us to come back after {until:%Y-%m-%d %H:%M} UTC"
+        case loading.Postponed(reason=reason):
+            return "postponed", f"{reason}; hardly any site answers, so not counted"
+        case _:
+            return "busy", "another loader is fetching it"
+
+
+class Command(BaseCommand):
+    help = (
+        "Adds the feeds of every SOURCE that are not there yet, and fetches those "
+        "that are due. SOURCE is a file, - for standard input, or an http(s) address: "
+        "a list (OPML, text, CSV, JSON), a feed, or a site. Without SOURCE it fetches "
+        "what is due. It can be stopped at any time and run again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("sources", nargs="*", metavar="SOURCE")
+        add = parser.add_argument
+        add("--starter", action="store_true", help="load the embedded starter set")
+        add("--no-fetch", action="store_true", help="only add, fetch nothing")
+        add(
+            "--dry-run",
+            action="store_true",
+            help="say what it would do, change nothing",
+        )
+        add("--all", action="store_true", help="fetch also what is not due yet")
+        add("--only", metavar="HOST", type=_host, help="only feeds of this host")
+        add("--limit", metavar="N", type=_number, help="fetch at most N feeds")
+        add(
+            "--jobs",
+            metavar="N",
+            type=_number,
+            default=loading.JOBS,
+            help="feeds asked at a time (default: %(default)s)",
+        )
+        add("--report", metavar="FILE", help="write a CSV with a row per line read")
+        add("--json", action="store_true", help="print the counts as JSON")
+        add("--quiet", action="store_true", help="print errors only")
+        add("--no-progress", action="store_true", help="show no progress")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.options = options
+        self.tally = Tally()
+        self.report: list[Line] = []
+        self.by_feed: dict[int, Line] = {}
+        self.started = time.monotonic()
+        if options["no_fetch"] and not options["sources"] and not options["starter"]:
+            raise CommandError("Nothing to do: name a SOURCE, or leave out --no-fetch.")
+        try:
+            self._load()
+        except KeyboardInterrupt:
+            self._finish()
+            self.stderr.write(
+                "Stopped. What was loaded is kept; run it again to go on."
+            )
+            sys.exit(130)
+        self._finish()
+
+    def _load(self) -> None:
+        options = self.options
+        # Everything is read before anything is stored.
+        starter = self._read([str(STARTER)]) if options["starter"] else []
+        rows = self._read(options["sources"])
+        self._check_report()
+        specs, lines = self._sort(starter + rows)
+        if options["dry_run"]:
+            self._say_what_would_be(specs, lines)
+            return
+        self._add(specs, lines)
+        from_sources = {
+            key: line for key, line in lines.items() if line.source != str(STARTER)
+        }
+        if not options["no_fetch"] and (options["sources"] or not options["starter"]):
+            self._fetch(from_sources)
+
+    # Reading
+
+    def _read(self, sources: list[str]) -> list[Row]:
+        rows: list[Row] = []
+        for source in sources:
+            try:
+                rows += _rows(source)
+            except feedlists.FeedListError as error:
+                raise CommandError(f"Cannot read {source}: {error}") from error
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise CommandError(f"Cannot read {source}: {reason}.") from error
+        return rows
+
+    def _sort(self, rows: list[Row]) -> tuple[dict[str, FeedSpec], dict[str, Line]]:
+        specs: dict[str, FeedSpec] = {}
+        lines: dict[str, Line] = {}
+        for row in rows:
+            line = Line(row.line, row.source, "")
+            self.report.append(line)
+            identity = self._sort_one(row, line, lines)
+            if identity and isinstance(row, FeedSpec):
+                specs[identity], lines[identity] = row, line
+            if line.outcome:
+                self.tally.read[line.outcome] += 1
+        return specs, lines
+
+    def _sort_one(self, row: Row, line: Line, lines: dict[str, Line]) -> str:
+        if isinstance(row, BadLine):
+            line.url, line.outcome, line.reason = row.text, "bad", row.reason
+            return ""
+        line.url = row.url
+        if not self._wanted(row.url, row.site_url):
+            line.outcome, line.reason = "skipped", "not of the host of --only"
+            return ""
+        identity = storing.feed_identity(row.url)
+        if identity in lines:
+            first = lines[identity]
+            line.outcome = "duplicate"
+            line.reason = f"the same feed as line {first.line} of {first.source}"
+            return ""
+        return identity
+
+    def _wanted(self, *urls: str) -> bool:
+        only = self.options["only"]
+        if not only:
+            return True
+        hosts = (domains.host_of(url) or "" for url in urls)
+        return any(f".{host}".endswith(f".{only}") for host in hosts)
+
+    # Doing
+
+    def _say_what_would_be(
+        self, specs: dict[str, FeedSpec], lines: dict[str, Line]
+    ) -> None:
+        now = timezone.now()
+        known: set[str] = set()
+        for chunk in storing.chunks(specs):
+            rows = Feed.objects.filter(identity__in=chunk)
+            known.update(rows.values_list("identity", flat=True))
+        for identity, line in lines.items():
+            line.outcome = "known" if identity in known else "would be added"
+        self.tally.read["would be added"] = len(specs) - len(known)
+        self.tally.read["known"] = len(known)
+        if self.options["no_fetch"]:
+            return
+        if specs or self.options["sources"]:
+            due = len(self._choose(lines, now)) + len(specs) - len(known)
+        else:
+            due = len(self._due(now))
+        self.tally.fetched["would be fetched"] = min(due, self.options["limit"] or due)
+
+    def _add(self, specs: dict[str, FeedSpec], lines: dict[str, Line]) -> None:
+        now = timezone.now()
+        added = storing.add_feeds(specs.values(), now=now)
+        posts = storing.add_posts(
+            [spec for spec in specs.values() if spec.posts], now=now
+        )
+        for identity, line in lines.items():
+            new = identity in added.identities
+            line.outcome = "added" if new else "known"
+            self.tally.read[line.outcome] += 1
+        self.tally.new += posts.new
+        self.tally.updated += posts.updated
+
+    def _due(self, now: datetime) -> list[tuple[int, str]]:
+        feeds = Feed.objects.may_be_asked(now, due=not self.options["all"])
+        rows = feeds.order_by("next_fetch_at").values_list("pk", "url", "site_url")
+        return [
+            (pk, url) for pk, url, site in rows.iterator() if self._wanted(url, site)
+        ]
+
+    def _choose(self, lines: dict[str, Line], now: datetime) -> dict[int, str]:
+        """The feeds of these lines that may be asked now, and the reason for others."""
+        chosen: dict[int, str] = {}
+        for chunk in storing.chunks(lines):
+            for feed in Feed.objects.filter(identity__in=chunk):
+                line = lines[feed.identity]
+                why = _why_not(feed, now, everything=self.options["all"])
+                if why:
+                    line.outcome, line.reason = why
+                    self.tally.fetched[why[0]] += 1
+                else:
+                    chosen[feed.pk] = feed.url
+                    self.by_feed[feed.pk] = line
+        return chosen
+
+    def _fetch(self, lines: dict[str, Line]) -> None:
+        now = timezone.now()
+        if self.options["sources"]:
+            feeds = list(self._choose(lines, now).items())
+        else:
+            feeds = self._due(now)
+        limit = self.options["limit"] or len(feeds)
+        for pk, _ in feeds[limit:]:
+            if pk in self.by_feed:
+                self.by_feed[pk].reason = "not fetched: over --limit"
+        feeds = feeds[:limit]
+        with (
+            loading.Loader(jobs=self.options["jobs"]) as loader,
+            self._progress(len(feeds)) as show,
+            # Closed now, not when it is collected: it frees what it has claimed.
+            closing(
+                loader.load(
+                    lambda: feeds, everything=self.options["all"], tick=show.tick
+                )
+            ) as outcomes,
+        ):
+            for outcome in outcomes:
+                self._note(outcome)
+                show.advance()
+
+    def _note(self, outcome: loading.Outcome) -> None:
+        word, reason = self.tally.count(outcome)
+        line = self.by_feed.get(outcome.feed.pk)
+        if line is None:
+            line = Line("", "", outcome.feed.url)
+            self.report.append(line)
+        line.outcome, line.reason, line.url = word, reason, outcome.feed.url
+
+    # Telling
+
+    @contextmanager
+    def _progress(self, total: int) -> Iterator["_Shown"]:
+        options = self.options
+        if options["quiet"] or options["no_progress"] or not total:
+            yield _Shown()
+        elif sys.stderr.isatty():
+            bar = Progress(
+                TextColumn("Fetching"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[told]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            with bar:
+                yield _Bar(bar, total, self.tally)
+        else:
+            yield _Log(self, total)
+
+    def _check_report(self) -> None:
+        # Before hours of work, not after them.
+        if self.options["report"]:
+            try:
+                Path(self.options["report"]).open("a").close()
+            except OSError as error:
+                raise CommandError(
+                    f"Cannot write {self.options['report']}: {error.strerror}."
+                ) from error
+
+    def _finish(self) -> None:
+        cache.flush_hits()
+        if self.options["report"]:
+            self._write_report()
+        if self.options["json"]:
+            self.stdout.write(json.dumps(self._counts()))
+        elif not self.options["quiet"]:
+            for line in self._closing_lines():
+                self.stdout.write(line)
+
+    def _write_report(self) -> None:
+        text = io.StringIO()
+        rows = csv.writer(text)
+        rows.writerow(["line", "source", "outcome", "reason", "canonical_url"])
+        rows.writerows(
+            [row.line, row.source, row.outcome or "not fetched", row.reason, row.url]
+            for row in self.report
+        )
+        Path(self.options["report"]).write_text(
+            text.getvalue(), encoding="utf-8", newline=""
+        )
+
+    def _counts(self) -> dict[str, Any]:
+        return {
+            "lines": dict(self.tally.read),
+            "fetched": dict(self.tally.fetched),
+            "failures": dict(self.tally.kinds),
+            "entries": {"new": self.tally.new, "changed": self.tally.updated},
+            "seconds": round(time.monotonic() - self.started, 1),
+        }
+
+    def _closing_lines(self) -> Iterator[str]:
+        tally = self.tally
+        if tally.read:
+            yield f"Read {len(self.report):,} lines: {_listed(tally.read)}."
+        seconds = time.monotonic() - self.started
+        if tally.fetched:
+            yield f"Feeds: {_listed(tally.fetched)}, in {seconds:.1f} s."
+        elif not self.options["no_fetch"] and not self.options["starter"]:
+            yield "Nothing is due."
+        if tally.kinds:
+            yield f"Failures: {_listed(tally.kinds)}."
+        if tally.new or tally.updated or tally.fetched["loaded"]:
+            yield f"Entries: {tally.new:,} new, {tally.updated:,} changed."
+
+
+def _rows(source: str) -> list[Row]:
+    if source == "-":
+        return feedlists.read(sys.stdin.buffer.read(), source="standard input")
+    if source.lower().startswith(("http://", "https://")):
+        return loading.read_address(source)
+    path = Path(source)
+    if path.is_dir():
+        raise feedlists.FeedListError("it is a folder. Name the files in it.")
+    return feedlists.read(path.read_bytes(), source=source)
+
+
+def _why_not(feed: Feed, now: datetime, *, everything: bool) -> tuple[str, str] | None:
+    if not feed.active:
+        return "paused", feed.last_error
+    if feed.next_fetch_at is None:
+        return "gone", feed.last_error
+    if feed.next_fetch_at > now and not everything:
+        return "not due", f"next fetch {feed.next_fetch_at:%Y-%m-%d %H:%M} UTC"
+    return None
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(
+        f"{count:,} {word}" for word, count in counts.most_common() if count
+    )
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 10**8:
+        raise ArgumentTypeError(f"{text!r}: use a whole number from 1 up")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    host = domains.host_of(text if "://" in text else f"http://{text}")
+    if host is None:
+        raise ArgumentTypeError(f"{text!r}: use a host such as example.com")
+    return host.removeprefix("www.")
+
+
+class _Shown:
+    """Progress nobody wants to see."""
+
+    def tick(self) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+
+class _Bar(_Shown):
+    """A bar on a terminal."""
+
+    def __init__(self, bar: Progress, total: int, tally: Tally) -> None:
+        self._bar, self._tally = bar, tally
+        self._task = bar.add_task("", total=total, told="")
+
+    def advance(self) -> None:
+        tally = self._tally
+        told = f"{tally.new:,} new entries, {sum(tally.kinds.values()):,} failed"
+        self._bar.update(self._task, advance=1, told=told)
+
+
+class _Log(_Shown):
+    """A line now and then in a log."""
+
+    def __init__(self, command: Command, total: int) -> None:
+        self._command, self._total, self._done = command, total, 0
+        self._said_at = time.monotonic()
+
+    def advance(self) -> None:
+        self._done += 1
+
+    def tick(self) -> None:
+        if time.monotonic() - self._said_at >= LINE_EVERY:
+            self._said_at = time.monotonic()
+            tally = self._command.tally
+            self._command.stderr.write(
+                f"{self._done:,} of {self._total:,} feeds, {tally.new:,} new entries, "
+                f"{sum(tally.kinds.values()):,} failed"
+            )

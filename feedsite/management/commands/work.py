@@ -1,0 +1,152 @@
+"""work: the one process for all that recurs, beside the server."""
+
+import logging
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import FrameType
+from typing import Any
+
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, connection
+from django.db.models import Q
+from django.utils import timezone
+
+import blacklist.cache
+import blacklist.models
+from feeds import feedback, loading
+from feeds.models import Feed, HeldHost
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 2.0  # seconds between two looks at what is due
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+class Stopped(BaseException):
+    """Somebody asked us to end: from wherever we are, at once."""
+
+
+@dataclass
+class Chore:
+    """Something that recurs; times in seconds."""
+
+    name: str
+    every: float
+    do: Callable[[], object]
+    next_at: float = 0.0
+
+
+def chores() -> list[Chore]:
+    """All that recurs but for the feeds. Doing one twice, or beside another
+    process that does it too, changes nothing."""
+    return [
+        Chore("write down hits", 10, blacklist.cache.flush_hits),
+        Chore("forget counters", HOUR, lambda: feedback.forget_old(timezone.now())),
+        Chore(
+            "forget rules", HOUR, lambda: blacklist.models.forget_old(timezone.now())
+        ),
+        Chore("forget holds", HOUR, _forget_holds),
+        Chore("forget sessions", DAY, SessionStore.clear_expired),
+        Chore("score entries", DAY, feedback.rescore),
+    ]
+
+
+def _now(forget: Callable[[datetime], object]) -> Callable[[], object]:
+    return lambda: forget(timezone.now())
+
+
+def _forget_holds() -> None:
+    HeldHost.objects.filter(until__lt=timezone.now()).delete()
+
+
+def due() -> Iterable[tuple[int, str]]:
+    """The feeds nobody is fetching yet that are due, those waiting longest first."""
+    now = timezone.now()
+    free = Q(claimed_until=None) | Q(claimed_until__lte=now)
+    feeds = Feed.objects.may_be_asked(now).filter(free).order_by("next_fetch_at")
+    return feeds.values_list("pk", "url").iterator()
+
+
+class Command(BaseCommand):
+    help = (
+        "Fetches the feeds that are due and does all else that recurs, until it is "
+        "stopped. Several may run; killed, it loses nothing."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--once", action="store_true", help="do what is due now, then end"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.chores = chores()
+        self.complained = False
+        with _stoppable(), loading.Loader() as loader:
+            while True:
+                self._attempt("fetch feeds", lambda: self._round(loader, **options))
+                if options["once"]:
+                    break
+                time.sleep(PAUSE)
+
+    def _round(self, loader: loading.Loader, *, once: bool, **options: Any) -> None:
+        self._do_chores()
+        told: Counter[str] = Counter()
+        with closing(
+            loader.load(due, follow=not once, tick=self._do_chores)
+        ) as outcomes:
+            for outcome in outcomes:
+                told[type(outcome).__name__.lower()] += 1
+        # What is not the feeds' fault was said already, once.
+        del told["postponed"], told["busy"]
+        if told:
+            counts = ", ".join(f"{n:,} {word}" for word, n in told.most_common())
+            logger.info("Feeds: %s.", counts)
+
+    def _do_chores(self) -> None:
+        for chore in self.chores:
+            if time.monotonic() >= chore.next_at:
+                chore.next_at = time.monotonic() + chore.every
+                if not self._attempt(chore.name, chore.do):
+                    chore.next_at = time.monotonic() + min(chore.every, MINUTE)
+
+    def _attempt(self, name: str, do: Callable[[], object]) -> bool:
+        try:
+            do()
+        except DatabaseError as error:
+            # Once, however long it lasts: the log is for what is new.
+            if not self.complained:
+                reason = " ".join(str(error).split())
+                logger.warning("Cannot %s: %s. Trying again.", name, reason)
+            self.complained = True
+            connection.close()
+            return False
+        if self.complained:
+            logger.warning("The database answers again.")
+        self.complained = False
+        return True
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # Once: what follows is cleaning up, and that must not be cut off.
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield
+    except Stopped:
+        logger.info("Stopped.")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,436 @@
+"""From due feeds to rows, over a real network of one's own."""
+
+import logging
+import threading
+from collections import Counter
+from datetime import timedelta
+from random import Random
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from feeds import loading, storing
+from feeds.feedlists import BadLine, FeedListError, FeedSpec
+from feeds.loading import (
+    Busy,
+    Failed,
+    Gone,
+    Held,
+    Loaded,
+    Loader,
+    Postponed,
+    Unchanged,
+)
+from feeds.models import Entry, Feed, HeldHost
+from tests.feeds.internet import Answer, Internet, atom, redirect, rss2
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def net(settings):
+    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = True
+    settings.FEEDS_HOST_INTERVAL = 0
+    settings.FEEDS_PLATFORM_INTERVAL = 0
+    settings.FEEDS_HOST_CONNECTIONS = settings.FEEDS_PLATFORM_CONNECTIONS = 50
+    with Internet() as net:
+        yield net
+
+
+@pytest.fixture
+def loader():
+    with Loader(rng=Random(1), lease=timedelta(seconds=1)) as loader:
+        yield loader
+
+
+def add(*urls):
+    storing.add_feeds([FeedSpec(url) for url in urls], now=timezone.now())
+    return [Feed.objects.get(identity=storing.feed_identity(url)) for url in urls]
+
+
+def feeds():
+    return Feed.objects.order_by("pk").values_list("pk", "url")
+
+
+def run(loader, **options):
+    return list(loader.load(feeds, **options))
+
+
+def load_one(loader, **options):
+    (outcome,) = run(loader, **options)
+    return outcome, Feed.objects.get(pk=outcome.feed.pk)
+
+
+FORMATS = [
+    "/rss090.xml",
+    "/rss091.xml",
+    "/rss092.xml",
+    "/rss1.xml",
+    "/rss2.xml",
+    "/atom.xml",
+    "/feed.json",
+    "/gzip.xml",
+    "/br.xml",
+    "/302.xml",
+]
+
+
+@pytest.mark.parametrize("path", FORMATS)
+def test_every_format_comes_in(net, loader, path):
+    add(net.url(path))
+    before = timezone.now()
+    outcome, feed = load_one(loader)
+    assert (type(outcome), outcome.new) == (Loaded, 3)
+    assert set(Entry.objects.values_list("url", "title")) == {
+        (f"https://blog.example/posts/{n}", f"Post {n} of blog.example")
+        for n in (1, 2, 3)
+    }
+    assert (feed.failures, feed.last_error, feed.claimed_until) == (0, "", None)
+    assert before <= feed.last_fetched_at
+    assert timedelta(minutes=59) < feed.next_fetch_at - before <= timedelta(hours=25)
+    assert feed.host == "blog.example"
+
+
+def test_what_is_not_due_is_not_fetched(net, loader):
+    add(net.url("/rss2.xml"))
+    run(loader)
+    assert run(loader) == []
+    assert len(net.asked("/rss2.xml")) == 1
+    assert len(run(loader, everything=True)) == 1
+
+
+def test_validators_are_sent_and_kept(net, loader):
+    add(net.url("/conditional.xml"))
+    run(loader)
+    for _ in range(2):
+        outcome, feed = load_one(loader, everything=True)
+        assert type(outcome) is Unchanged
+        assert (feed.etag, feed.last_modified[:3]) == ('"one"', "Mon")
+    assert net.asked("/conditional.xml")[-1].headers["if-none-match"] == '"one"'
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "reason"),
+    [
+        ("/nothing.xml", "HTTP 404", "404"),
+        ("/page.html", "not a feed", ""),
+        ("/garbage.xml", "not a feed", ""),
+        ("/empty.xml", "not a feed", ""),
+        ("/loop.xml", "broken answer", "redirect"),
+        ("/to-file.xml", "refused", "file"),
+    ],
+)
+def test_a_broken_feed_backs_off(net, loader, path, kind, reason):
+    add(net.url(path))
+    Feed.objects.update(failures=2)
+    outcome, feed = load_one(loader)
+    assert type(outcome) is Failed
+    assert reason in outcome.reason
+    assert feed.failures == 3
+    assert feed.last_error == outcome.reason
+    assert (
+        timedelta(hours=6) < feed.next_fetch_at - timezone.now() < timedelta(hours=10)
+    )
+    if kind:
+        assert outcome.kind == kind
+
+
+def test_a_feed_that_is_gone_is_not_asked_again(net, loader):
+    add(net.url("/gone.xml"))
+    outcome, feed = load_one(loader)
+    assert type(outcome) is Gone
+    assert "410" in feed.last_error
+    assert feed.next_fetch_at is None
+    assert run(loader, everything=True) == []
+
+
+def test_retry_after_holds_the_host_for_everybody(net, loader):
+    add(net.url("/busy.xml"), net.url("/rss2.xml"))
+    net.serve("/rss2.xml", Answer(b"", status=503, headers=(("Retry-After", "120"),)))
+    assert {type(outcome) for outcome in run(loader)} == {Held}
+    assert HeldHost.objects.get().host == "127.0.0.1"
+    remaining = HeldHost.objects.get().until - timezone.now()
+    assert timedelta(seconds=100) < remaining < timedelta(seconds=125)
+    assert set(Feed.objects.values_list("failures", flat=True)) == {0}
+    asked = len(net.requests)
+    add(net.url("/atom.xml"))
+    with Loader() as other:
+        assert {type(outcome) for outcome in run(other, everything=True)} == {Held}
+    assert len(net.requests) == asked
+
+
+def test_a_hold_ends(net, loader):
+    add(net.url("/rss2.xml"))
+    HeldHost.objects.create(host="127.0.0.1", until=timezone.now())
+    assert type(load_one(loader)[0]) is Loaded
+
+
+def test_a_move_is_followed_after_three_fetches(net, loader):
+    net.serve("/old.xml", redirect("/rss2.xml", 301))
+    add(net.url("/old.xml"))
+    for expected in ("/old.xml", "/old.xml", "/rss2.xml"):
+        _, feed = load_one(loader, everything=True)
+        assert feed.url == net.url(expected)
+    assert feed.identity == storing.feed_identity(feed.url)
+    assert feed.entries.count() == 3
+
+
+def test_a_move_to_a_known_feed_is_one_feed(net, loader):
+    net.serve("/old.xml", redirect("/rss2.xml", 308))
+    old, new = add(net.url("/old.xml"), net.url("/rss2.xml"))
+    for _ in range(3):
+        run(loader, everything=True)
+    old.refresh_from_db()
+    assert not old.active
+    assert new.entries.count() == 3
+    assert [outcome.feed for outcome in run(loader, everything=True)] == [new]
+
+
+def test_the_guard_is_closed_by_default(net, loader, settings):
+    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = False
+    hosts = ["127.0.0.1", "localhost", "[::1]", "0x7f.1", "[::ffff:127.0.0.1]", "0"]
+    add(*(net.url("/rss2.xml", host=host) for host in hosts))
+    outcomes = run(loader)
+    assert Counter(outcome.kind for outcome in outcomes) == {"refused": len(outcomes)}
+    assert len(outcomes) >= 3  # the spellings of one address are one feed
+    assert net.connections == 0
+
+
+def test_entries_of_many_feeds(net, settings):
+    hosts = [f"blog{number}.example" for number in range(40)]
+    for host in hosts:
+        net.serve("/feed", atom(5, host), host=host)
+    add(*(net.url("/feed", host=host) for host in hosts))
+    with Loader(jobs=7, resolver=net.resolver) as loader:
+        outcomes = run(loader)
+    assert Counter(map(type, outcomes)) == {Loaded: 40}
+    assert Entry.objects.count() == 200
+    assert Feed.objects.filter(claimed_until=None).count() == 40
+
+
+def test_one_platform_is_never_asked_too_often_and_holds_up_nobody(net, settings):
+    settings.FEEDS_PLATFORM_CONNECTIONS = 2
+    names = [f"{name}.platform.example" for name in "abcdefgh"] + ["other.example"]
+    for name in names:
+        net.serve("/feed", Answer(rss2(1, name), delay=0.05), host=name)
+    add(*(net.url("/feed", host=name) for name in names))
+    with Loader(jobs=3, resolver=net.resolver) as loader:
+        order = [outcome.feed.host for outcome in run(loader)]
+    assert sorted(order) == sorted(names)
+    # Three may be asked at a time, two of the platform: the third is the other.
+    assert "other.example" in order[:3]
+
+
+# Whose fault it is
+
+
+def unreachable(count):
+    return [f"http://blog{number}.example:9/feed" for number in range(count)]
+
+
+class NoNames:
+    """A resolver without a network."""
+
+    async def resolve(self, host, port=0, family=0):
+        raise OSError("no such name")
+
+    async def close(self):
+        pass
+
+
+def test_a_dead_network_is_no_fault_of_the_feeds(net, caplog):
+    add(*unreachable(25))
+    before = timezone.now()
+    with Loader(resolver=NoNames()) as loader, caplog.at_level(logging.INFO):
+        outcomes = run(loader)
+        run(loader, everything=True)
+    assert Counter(map(type, outcomes)) == {Postponed: 25}
+    assert not Feed.objects.exclude(failures=0, last_error="").exists()
+    for feed in Feed.objects.all():
+        moved = feed.next_fetch_at - before
+        assert timedelta(minutes=9) < moved < timedelta(minutes=21)
+    assert len(caplog.records) == 1
+
+
+def test_a_dead_site_among_few_is_its_own_fault(net):
+    add(*unreachable(19))
+    with Loader(resolver=NoNames()) as loader:
+        outcomes = run(loader)
+    assert {(type(outcome), outcome.kind) for outcome in outcomes} == {
+        (Failed, "no answer")
+    }
+    assert Feed.objects.filter(failures=1).count() == 19
+
+
+def test_dead_sites_among_good_ones_are_their_own_fault(net):
+    good = [f"good{number}.example" for number in range(30)]
+    for host in good:
+        net.serve("/feed", rss2(1, host), host=host)
+        net.resolver.names[host] = ["127.0.0.1"]
+    net.resolver.default = [""]
+    add(*(net.url("/feed", host=host) for host in good), *unreachable(10))
+    with Loader(resolver=net.resolver) as loader:
+        outcomes = run(loader)
+    assert Counter(map(type, outcomes)) == {Loaded: 30, Failed: 10}
+
+
+# Claims
+
+
+def test_a_feed_another_loader_has_is_left_to_it(net, loader):
+    (feed,) = add(net.url("/rss2.xml"))
+    Feed.objects.update(claimed_until=timezone.now() + timedelta(hours=1))
+    assert run(loader) == [Busy(feed)]
+    assert net.requests == []
+
+
+def test_a_claim_of_the_dead_ends_by_itself(net, loader):
+    add(net.url("/rss2.xml"))
+    Feed.objects.update(claimed_until=timezone.now() + timedelta(seconds=0.5))
+    assert type(load_one(loader)[0]) is Loaded
+
+
+def test_two_loaders_fetch_nothing_twice(net):
+    names = [f"blog{number}.example" for number in range(60)]
+    for name in names:
+        net.serve("/feed", Answer(rss2(1, name), delay=0.02), host=name)
+    add(*(net.url("/feed", host=name) for name in names))
+    outcomes = []
+
+    def load():
+        with Loader(jobs=2, resolver=net.resolver) as loader:
+            outcomes.extend(loader.load(feeds))
+        connection.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "CLAIM", 5)
+        threads = [threading.Thread(target=load) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert len(net.requests) == 60
+    assert Counter(map(type, outcomes))[Loaded] == 60
+
+
+def test_claims_are_renewed_while_the_network_is_slow(net, loader):
+    net.serve("/slow.xml", Answer(rss2(), delay=2))
+    (feed,) = add(net.url("/slow.xml"))
+    seen = []
+
+    def tick():
+        feed.refresh_from_db()
+        seen.append(feed.claimed_until)
+
+    assert type(run(loader, tick=tick)[0]) is Loaded
+    assert len(set(seen) - {None}) > 1
+
+
+def test_what_stops_a_run_frees_its_claims(net, loader):
+    net.serve("/slow.xml", Answer(rss2(), delay=30))
+    add(net.url("/slow.xml"), net.url("/rss2.xml"))
+    outcomes = loader.load(feeds)
+    assert type(next(outcomes)) is Loaded
+    outcomes.close()
+    assert not Feed.objects.exclude(claimed_until=None).exists()
+    # And the loader is as good as new.
+    Feed.objects.filter(url=net.url("/slow.xml")).delete()
+    assert len(run(loader, everything=True)) == 1
+
+
+def test_a_database_error_ends_the_run(net, loader, monkeypatch):
+    def fail(*args):
+        raise OperationalError("database is locked")
+
+    add(net.url("/rss2.xml"))
+    monkeypatch.setattr(storing, "store", fail)
+    with pytest.raises(OperationalError):
+        run(loader)
+    assert Feed.objects.get().claimed_until is None
+    assert Feed.objects.get().failures == 0
+
+
+@pytest.mark.parametrize("error", [ValueError("NUL"), Feed.DoesNotExist()])
+def test_what_cannot_be_stored_is_the_feeds_own_failure(
+    net, loader, monkeypatch, error
+):
+    def fail(*args):
+        raise error
+
+    add(net.url("/rss2.xml"))
+    monkeypatch.setattr(storing, "store", fail)
+    assert load_one(loader)[0].kind == "not storable"
+
+
+def test_a_mistake_of_ours_costs_one_feed(net, loader, monkeypatch, caplog):
+    async def fail(*args, **options):
+        raise RuntimeError("a mistake")
+
+    add(net.url("/rss2.xml"), net.url("/nothing.xml"))
+    monkeypatch.setattr(loading.parsing.Parsers, "parse", fail)
+    kinds = {outcome.kind for outcome in run(loader)}
+    assert kinds == {"our mistake", "HTTP 404"}
+    assert "a mistake" in caplog.text
+
+
+def test_feeds_that_come_up_meanwhile_are_loaded_too(net, loader, monkeypatch):
+    net.serve("/slow.xml", Answer(rss2(), delay=1))
+    add(net.url("/slow.xml"))
+    given = [list(feeds())]
+    (late,) = add(net.url("/atom.xml"))
+
+    def source():
+        return given.pop() if given else feeds()
+
+    monkeypatch.setattr(loading, "LOOK_AGAIN_AFTER", timedelta(0))
+    outcomes = list(loader.load(source, follow=True))
+    assert late in [outcome.feed for outcome in outcomes]
+
+
+# One address
+
+
+def test_a_site_leads_to_its_feed(net):
+    url = net.url("/")
+    assert loading.read_address(url) == [
+        FeedSpec(net.url("/atom.xml"), line=1, source=url)
+    ]
+
+
+def test_a_page_without_a_feed_is_a_row(net):
+    (row,) = loading.read_address(net.url("/page.html"))
+    assert isinstance(row, BadLine)
+    assert "no feed found" in row.reason
+
+
+@pytest.mark.parametrize("path", ["/rss2.xml", "/feed.json", "/atom.xml", "/302.xml"])
+def test_a_feed_is_itself(net, path):
+    (row,) = loading.read_address(net.url(path))
+    assert row.url == net.url(path)
+
+
+def test_an_address_of_a_list_is_read(net):
+    net.serve("/list", b"https://a.example/feed\nhttps://b.example/feed\n")
+    rows = loading.read_address(net.url("/list"))
+    assert [row.line for row in rows] == [1, 2]
+
+
+def test_an_address_of_neither_says_so(net):
+    net.serve("/list", b"\x00\xff\x00")
+    with pytest.raises(FeedListError):
+        loading.read_address(net.url("/list"))
+
+
+def test_an_address_that_cannot_be_fetched_says_why(net, settings):
+    with pytest.raises(loading.CannotFetch, match="404"):
+        loading.fetch_bytes(net.url("/nothing"))
+    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = False
+    with pytest.raises(OSError, match="127"):
+        loading.fetch_bytes(net.url("/rss2.xml"))
+
+
+def test_the_bytes_of_an_address(net):
+    net.serve("/x", b"bytes")
+    assert loading.fetch_bytes(net.url("/x")) == b"bytes"
+    assert net.asked("/x")[0].headers["user-agent"].startswith("feedsite/")
