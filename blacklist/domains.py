@@ -54,7 +54,7 @@ _PLAIN_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z](?:[a-z0-9-]{0,62})")
 _RULE_LABEL = re.compile(r"[a-z0-9_-]+")
 # Every part may be missing, so that it always matches.
 _SIGNS = re.compile(r"(?P<allow>@@)?(?P<adblock>\|\|)?(?P<alone>=)?(?P<below>\*?\.)?")
-_SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)?:?//", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:(?P<scheme>[a-z][a-z0-9+.-]*):)?//", re.IGNORECASE)
 
 
 def host_of(url: str) -> str | None:

@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from blacklist import domains, formats, hooks
 from blacklist.formats import ListedRule, Skipped
-from blacklist.models import BlacklistedDomain, ImportBatch
+from blacklist.models import BlacklistedDomain, ImportBatch, RuleQuerySet
 
 _CHUNK = 5_000
+_FEW = 500
 
 
 class ImportProblem(Exception):
@@ -150,6 +151,35 @@ def _rules(
     ]
 
 
+def add_by_hand(
+    rules: Iterable[ListedRule], *, author: Any, reason: str = "", note: str = ""
+) -> tuple[int, int]:
+    """Store rules as an operator's own; how many were added, and known already."""
+    wanted = {(rule.spec.domain, rule.spec.include_subdomains): rule for rule in rules}
+    with transaction.atomic():
+        own = BlacklistedDomain.objects.filter(origin="")
+        known: set[tuple[str, bool]] = set()
+        names = [domain for domain, _ in wanted]
+        for start in range(0, len(names), _FEW):
+            some = own.filter(domain__in=names[start : start + _FEW])
+            known.update(some.values_list("domain", "include_subdomains"))
+        new = [
+            BlacklistedDomain(
+                domain=rule.spec.domain,
+                include_subdomains=rule.spec.include_subdomains,
+                action=rule.spec.action,
+                reason=rule.reason or reason or "other",
+                note=rule.note or note,
+                created_by=author,
+            )
+            for key, rule in wanted.items()
+            if key not in known
+        ]
+        if new:
+            BlacklistedDomain.objects.bulk_create(new)
+    return len(new), len(wanted) - len(new)
+
+
 def undo(batch: ImportBatch) -> int:
     """Take a batch's rules away; all is as before it. Returns how many there were."""
     with transaction.atomic():
@@ -160,39 +190,38 @@ def undo(batch: ImportBatch) -> int:
 
 
 def export(
-    format: str, written: formats.Written, *, now: datetime | None = None
+    format: str,
+    written: formats.Written,
+    *,
+    rules: RuleQuerySet | None = None,
+    now: datetime | None = None,
 ) -> Iterator[str]:
-    """All rules as the text of a list, sorted by domain.
+    """Rules (else all) as the text of a list, sorted by domain.
 
     Where several origins have a rule of one domain and scope, only the one that
     counts is written.
     """
     now = now or timezone.now()
-    return formats.write(_counting(now), format=format, now=now, written=written)
+    chosen = BlacklistedDomain.objects.all() if rules is None else rules
+    return formats.write(
+        _counting(chosen, now), format=format, now=now, written=written
+    )
 
 
-def _counting(now: datetime) -> Iterator[ListedRule]:
+def _counting(rules: RuleQuerySet, now: datetime) -> Iterator[ListedRule]:
+    order = rules.by_precedence().query.order_by
+    rows = rules.order_by("domain", "include_subdomains", *order)
     best: ListedRule | None = None
-    for rule in _all_by_precedence():
-        if best is not None and _key(rule) == _key(best):
-            # By precedence, but what has expired gives way to what has not.
-            if _expired(best, now) and not _expired(rule, now):
-                best = rule
-            continue
-        if best is not None:
+    for domain, below, action, *rest in rows.values_list(*formats.COLUMNS).iterator():
+        rule = ListedRule(domains.RuleSpec(domain, below, action), *rest)
+        if best is not None and _key(rule) != _key(best):
             yield best
-        best = rule
+            best = None
+        # By precedence, but what has expired gives way to what has not.
+        if best is None or (_expired(best, now) and not _expired(rule, now)):
+            best = rule
     if best is not None:
         yield best
-
-
-def _all_by_precedence() -> Iterable[ListedRule]:
-    rules = BlacklistedDomain.objects.by_precedence()
-    order = ("domain", "include_subdomains", *rules.query.order_by)
-    for domain, below, action, *rest in (
-        rules.order_by(*order).values_list(*formats.COLUMNS).iterator(_CHUNK)
-    ):
-        yield ListedRule(domains.RuleSpec(domain, below, action), *rest)
 
 
 def _key(rule: ListedRule) -> tuple[str, bool]:
