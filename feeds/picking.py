@@ -264,9 +264,11 @@ def entry_json(row: Sequence[Any], my_vote: int | None = None) -> dict[str, Any]
 def _start(text: str) -> str:
     if len(text) <= _SHOWN_TITLE:
         return text
-    # At a word's end, but for scripts that put no spaces between words.
-    words, _, _ = text[: _SHOWN_TITLE - 1].rpartition(" ")
-    return (words or text[: _SHOWN_TITLE - 1]) + "…"
+    # At a word's end, but for scripts that put few spaces between words.
+    words, _, _ = text[:_SHOWN_TITLE].rpartition(" ")
+    if len(words) < _SHOWN_TITLE // 2:
+        words = text[: _SHOWN_TITLE - 1]
+    return words + "…"
 
 
 def _time(value: datetime | int | None) -> str | None:
