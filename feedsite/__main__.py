@@ -22,7 +22,8 @@ from django.core.exceptions import ImproperlyConfigured
 from feedsite import env
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SECONDS_TO_STOP = 15.0
+# gunicorn lets requests end; `work` killed loses nothing.
+SECONDS_TO_STOP = {"gunicorn": 15.0, "setup": 5.0, "work": 5.0}
 # Between the end of `work` and its next start; doubled while it does not stay up.
 PAUSE, LONGEST_PAUSE, STAYED_UP = 1.0, 60.0, 60.0
 
@@ -60,6 +61,7 @@ class _Child:
 
     def __init__(self, command: list[str]):
         self.started = time.monotonic()
+        self._patience = SECONDS_TO_STOP[Path(command[-1]).name]
         self._process = subprocess.Popen(  # noqa: S603
             command,
             cwd=env.BASE_DIR,
@@ -76,10 +78,10 @@ class _Child:
     def ask_to_end(self) -> None:
         self._process.terminate()
 
-    def end(self, deadline: float) -> None:
-        """Wait until `deadline` for it to end; then end all of its session."""
+    def end(self) -> None:
+        """Wait for it to end by itself, but not for ever; end all of its session."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, deadline - time.monotonic()))
+            self._process.wait(self._patience)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -120,7 +122,7 @@ def _run(child: _Child, signals: int) -> int:
         return code
     finally:
         child.ask_to_end()
-        child.end(time.monotonic() + SECONDS_TO_STOP)
+        child.end()
 
 
 def _serve(signals: int, *, background: bool) -> int:
@@ -134,9 +136,8 @@ def _serve(signals: int, *, background: bool) -> int:
         children = [server, *([worker.child] if worker and worker.child else [])]
         for child in children:
             child.ask_to_end()
-        deadline = time.monotonic() + SECONDS_TO_STOP
-        for child in children:
-            child.end(deadline)
+        for child in reversed(children):
+            child.end()
 
 
 class _Worker:
