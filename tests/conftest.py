@@ -26,3 +26,13 @@ def _only_where_it_makes_sense(request: pytest.FixtureRequest) -> None:
     for vendor in ("sqlite", "postgresql"):
         if request.node.get_closest_marker(vendor) and connection.vendor != vendor:
             pytest.skip(f"only makes sense on {vendor}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_memory() -> None:
+    """Each test has a database of its own: what another one read is not in it."""
+    from blacklist import cache
+    from feeds import picking
+
+    cache.forget()
+    picking.forget()
