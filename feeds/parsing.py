@@ -7,6 +7,7 @@ import asyncio
 import calendar
 import contextlib
 import hashlib
+import heapq
 import html
 import json
 import math
@@ -175,8 +176,11 @@ _TAG: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9_-]*)?$")
 def web_url(text: str, base: str | None = None) -> str:
     """Absolute http(s) address as browsers read it (WHATWG), else "".
 
-    Also "" for one over 2000 characters, or with a user name in it.
+    Also "" for one over 2000 characters, or with a user name in it; an empty text
+    is no address, although it would be that of `base`.
     """
+    if not text.strip():
+        return ""
     try:
         url = ada_url.URL(text, base)
     except ValueError:
@@ -189,6 +193,7 @@ def web_url(text: str, base: str | None = None) -> str:
 
 # Dates.
 
+_LONG_YEAR: Final = re.compile(r"\s*+[0-9]{5,}+-")
 _EPOCH: Final = re.compile(r"([0-9]{9,10})(?:[0-9]{3})?(?:\.[0-9]*)?")
 
 
@@ -230,9 +235,8 @@ def _entries(
     raws: Iterable[_Raw], base: str, author: str, language: str
 ) -> Iterator[ParsedEntry]:
     """The newest, cleaned; those without an address of their own are left out."""
-    newest = sorted(raws, key=lambda raw: raw.date or EARLIEST, reverse=True)
-    for raw in newest[:MAX_ENTRIES]:
-        links = (web_url(link, base) for link in raw.links if link.strip())
+    for raw in heapq.nlargest(MAX_ENTRIES, raws, key=lambda raw: raw.date or EARLIEST):
+        links = (web_url(link, base) for link in raw.links)
         url = next(filter(None, links), "")
         if not url:
             continue
@@ -349,7 +353,7 @@ def _xml_feed(body: bytes, url: str, content_type: str, now: datetime) -> Parsed
             raise ParseError("this is a web page, not a feed")
         raise ParseError("this is not a feed")
     feed = read.feed
-    site_url = web_url(_first(feed, "link"), url) if _first(feed, "link") else ""
+    site_url = web_url(_first(feed, "link"), url)
     language = _language(_first(feed, "language"))
     raws = (_xml_entry(entry, now) for entry in read.entries)
     return ParsedFeed(
@@ -388,9 +392,11 @@ def _xml_author(thing: dict[str, Any]) -> str:
 
 
 def _xml_date(entry: dict[str, Any], key: str, now: datetime) -> datetime | None:
-    date = _epoch(_first(entry, key))
+    text = _first(entry, key)
+    date = _epoch(text)
     parsed = dict.get(entry, f"{key}_parsed")
-    if date is None and parsed:
+    # feedparser makes 2010 of the year 10000.
+    if date is None and parsed and not _LONG_YEAR.match(text):
         try:
             date = datetime.fromtimestamp(calendar.timegm(parsed), UTC)
         except (ValueError, OverflowError, OSError):
@@ -493,8 +499,7 @@ def _is_feed(attributes: dict[str, str]) -> bool:
 
 MEMORY = 512 * 1024 * 1024  # bytes of address space of a child
 FEEDS_A_CHILD = 300
-# A child that has once grown beyond this (kilobytes) gives its memory back by ending.
-_SWOLLEN = 128 * 1024
+SWOLLEN = 128 * 1024 * 1024  # a child of more bytes gives them back by ending
 _LENGTH: Final = struct.Struct(">I")
 _TOO_LONG = 64 * 1024 * 1024
 _ROOT = Path(__file__).resolve().parent.parent
@@ -530,11 +535,20 @@ def serve(
         except ParseError as error:
             answer["error"] = str(error)
         alarm(0)
-        swollen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _SWOLLEN
+        swollen = _resident() > SWOLLEN
         answer["last"] = swollen or number == feeds
         _write(answers, orjson.dumps(answer, default=timedelta.total_seconds))
         if swollen:
             return
+
+
+def _resident() -> int:
+    # Not ru_maxrss: a child inherits its parent's.
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0  # not on Linux: it ends after its number of feeds
+    return int(pages) * resource.getpagesize()
 
 
 def _read(stream: BinaryIO) -> bytes | None:
@@ -549,14 +563,14 @@ def _write(stream: BinaryIO, frame: bytes) -> None:
     stream.flush()
 
 
-def main() -> None:
-    """The child itself."""
+def main(memory: int) -> None:
+    """The child itself, with so many bytes of memory."""
     # No core dumps, no files written.
     for nothing in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(nothing, (0, 0))
     # Not where it is lower already, nor on macOS, which has no such limit.
     with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     # Its default, to end the process: a handler in Python would have to wait for
     # the very code that hangs.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -579,12 +593,13 @@ class _Child:
         self._stdout = cast(asyncio.StreamReader, process.stdout)
 
     @classmethod
-    async def start(cls) -> Self:
+    async def start(cls, memory: int) -> Self:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
             "-m",
             "feeds.parsing",
+            str(memory),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -628,10 +643,10 @@ class _Child:
 
 class Parsers:
     """At most `count` children that parse, started when needed; use it as
-    `async with Parsers(2) as parsers`."""
+    `async with Parsers(2) as parsers`. `limit` is in seconds, `memory` in bytes."""
 
-    def __init__(self, count: int, *, limit: float = 10) -> None:
-        self._limit = limit
+    def __init__(self, count: int, *, limit: float = 10, memory: int = MEMORY) -> None:
+        self._limit, self._memory = limit, memory
         self._turns = asyncio.Semaphore(count)
         self._idle: list[_Child] = []
 
@@ -645,7 +660,7 @@ class Parsers:
     async def parse(
         self, body: bytes, *, url: str, content_type: str, now: datetime
     ) -> ParsedFeed:
-        """As `parse()`, at most `limit` seconds and 512 MB; ParseError beyond.
+        """As `parse()`, within the limits; ParseError beyond.
 
         Raises OSError if no child can be started: that is no fault of the feed.
         """
@@ -684,7 +699,7 @@ class Parsers:
                 return child
             await child.kill()
         try:
-            return await _Child.start()
+            return await _Child.start(self._memory)
         except EOFError as error:
             raise OSError("the parsing child does not start") from error
 
@@ -705,4 +720,4 @@ def _feed(made: dict[str, Any]) -> ParsedFeed:
 
 
 if __name__ == "__main__":  # pragma: no cover - in the children
-    main()
+    main(int(sys.argv[1]))
