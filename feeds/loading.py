@@ -105,7 +105,7 @@ class Held(Outcome):
 
 @dataclass(frozen=True)
 class Postponed(Outcome):
-    """No answer, as from nearly everybody: the fault is ours, not the feed's."""
+    """The fault is ours, not the feed's: no network, or no means to read it."""
 
     reason: str
 
@@ -459,6 +459,7 @@ class Loader:
         self._network: _Network | None = None
         self._fault = _Fault()
         self._held: dict[str, datetime] = {}
+        self._said = ""
 
     def __enter__(self) -> Self:
         return self
@@ -554,8 +555,7 @@ class Loader:
             case politeness.Held():
                 return self._hold(feed, answer.remaining, str(answer))
             case _Broken():
-                logger.error("Feed %s: %r", feed.url, answer.error)
-                return self.fail(feed, "a mistake of ours, see the log", "our mistake")
+                return self._broken(feed, answer.error)
             case FetchError():
                 return self._error(feed, answer)
 
@@ -587,6 +587,19 @@ class Loader:
         """Write down a fetch without an answer, now that it is clear whose fault."""
         if not self._fault.is_ours():
             return self.fail(feed, reason, "no answer")
+        return self._postpone(feed, reason)
+
+    def _broken(self, feed: Feed, error: BaseException) -> Outcome:
+        # Once, however many feeds it costs: the log is for what is new.
+        if repr(error) != self._said:
+            self._said = repr(error)
+            logger.error("Feed %s: %r", feed.url, error, exc_info=error)
+        # No memory, no process, no file handle left: nothing to do with the feed.
+        if isinstance(error, OSError):
+            return self._postpone(feed, str(error))
+        return self.fail(feed, "a mistake of ours, see the log", "our mistake")
+
+    def _postpone(self, feed: Feed, reason: str) -> Postponed:
         wait = POSTPONED * self._rng.uniform(1, 2)
         _write(feed, {"next_fetch_at": timezone.now() + wait})
         return Postponed(feed, reason)

@@ -78,7 +78,7 @@ def _told(outcome: loading.Outcome) -> tuple[str, str]:
         case loading.Held(until=until):
             return "held", f"asked us to come back after {until:%Y-%m-%d %H:%M} UTC"
         case loading.Postponed(reason=reason):
-            return "postponed", f"{reason}; hardly any site answers, so not counted"
+            return "postponed", f"{reason} (our own fault, it seems: not counted)"
         case _:
             return "busy", "another loader is fetching it"
 

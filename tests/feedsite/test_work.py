@@ -1,0 +1,196 @@
+"""work: what recurs, and how it ends."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+import blacklist.cache
+from blacklist.models import BlacklistedDomain
+from feeds import feedback, storing
+from feeds.feedlists import FeedSpec
+from feeds.models import DailySalt, Entry, Feed, HeldHost, PoolState
+from feedsite.management.commands import work
+from tests.feeds.internet import Answer, Internet, rss2
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def net(settings):
+    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = True
+    settings.FEEDS_HOST_INTERVAL = 0
+    settings.FEEDS_PLATFORM_INTERVAL = 0
+    with Internet() as net:
+        settings.FEEDS_HTTP_PROXY = net.proxy
+        yield net
+
+
+def add(*urls):
+    storing.add_feeds(map(FeedSpec, urls), now=timezone.now())
+
+
+def test_it_fetches_what_is_due(net, caplog):
+    add(net.url("/rss2.xml"), net.url("/atom.xml"))
+    Feed.objects.filter(url=net.url("/atom.xml")).update(
+        next_fetch_at=timezone.now() + timedelta(hours=1)
+    )
+    with caplog.at_level(logging.INFO):
+        call_command("work", once=True)
+        call_command("work", once=True)
+    assert [request.path for request in net.requests] == ["/rss2.xml"]
+    assert [record.message for record in caplog.records] == ["Feeds: 1 loaded."]
+
+
+def test_it_forgets_what_has_had_its_time(net):
+    now = timezone.now()
+    DailySalt.objects.create(day=(now - timedelta(days=4)).date(), salt=b"x")
+    HeldHost.objects.create(host="a.example", until=now - timedelta(seconds=1))
+    HeldHost.objects.create(host="b.example", until=now + timedelta(hours=1))
+    old = BlacklistedDomain.objects.create(domain="old.example")
+    BlacklistedDomain.objects.filter(pk=old.pk).update(
+        retired_at=now - timedelta(days=91)
+    )
+    session = SessionStore()
+    session["x"] = 1
+    session.save()
+    Session.objects.update(expire_date=now - timedelta(days=1))
+    call_command("work", once=True)
+    assert not DailySalt.objects.exists()
+    assert [held.host for held in HeldHost.objects.all()] == ["b.example"]
+    assert not BlacklistedDomain._base_manager.filter(pk=old.pk).exists()
+    assert not Session.objects.exists()
+
+
+def test_it_writes_scores_and_hits_down(net):
+    add(net.url("/rss2.xml"))
+    rule = BlacklistedDomain.objects.create(domain="blog.example")
+    blacklist.cache.refresh()
+    call_command("work", once=True)
+    call_command("work", once=True)
+    assert BlacklistedDomain.objects.with_hits().get(pk=rule.pk).hits == 3
+    PoolState.touch(up=10)
+    call_command("work", once=True)
+    # P = 15/20, and no votes of their own.
+    assert set(Entry.objects.values_list("score", flat=True)) == {0.75}
+
+
+def test_a_failing_database_is_one_line_and_no_end(net, caplog, monkeypatch):
+    def fail(*args):
+        raise OperationalError("database is locked\nreally")
+
+    add(net.url("/rss2.xml"))
+    with monkeypatch.context() as patch:
+        patch.setattr(feedback, "forget_old", fail)
+        patch.setattr(storing, "store", fail)
+        call_command("work", once=True)
+    told = [record.message for record in caplog.records]
+    assert any("database is locked really. Trying again." in line for line in told)
+    assert all("\n" not in line for line in told)
+    Feed.objects.update(next_fetch_at=timezone.now())
+    call_command("work", once=True)
+    assert Entry.objects.count() == 3
+
+
+def test_a_chore_that_failed_is_tried_again_soon(monkeypatch):
+    chore = work.Chore("x", work.DAY, lambda: 1 / 0)
+    command = work.Command()
+    command.chores, command.complained = [chore], False
+    monkeypatch.setattr(command, "_attempt", lambda name, do: False)
+    command._do_chores()
+    assert 0 < chore.next_at - time.monotonic() <= work.MINUTE
+
+
+# As a process
+
+
+@contextmanager
+def working(net) -> Iterator[subprocess.Popen[str]]:
+    url = f"sqlite:///{connection.settings_dict['NAME']}"
+    if connection.vendor == "postgresql":
+        given = connection.settings_dict
+        place = f"{given['USER']}@{given['HOST']}:{given['PORT']}"
+        url = f"postgres://{place}/{given['NAME']}"
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "work"],
+        env=os.environ
+        | {
+            "DATABASE_URL": url,
+            "FEEDS_ALLOW_PRIVATE_ADDRESSES": "true",
+            "FEEDS_HTTP_PROXY": net.proxy if net else "",
+            "FEEDS_HOST_INTERVAL": "0",
+            "FEEDS_PLATFORM_INTERVAL": "0",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once_and_frees_its_claims(net, number):
+    net.serve("/slow.xml", Answer(rss2(), delay=60))
+    add(net.url("/slow.xml"), net.url("/rss2.xml"))
+    with working(net) as process:
+        wait_for(lambda: net.asked("/slow.xml") and Entry.objects.exists())
+        process.send_signal(number)
+        started = time.monotonic()
+        _, err = process.communicate(timeout=20)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert not Feed.objects.exclude(claimed_until=None).exists()
+    assert Feed.objects.filter(failures=0).count() == 2
+
+
+def test_a_feed_added_while_it_works_is_fetched_soon(net):
+    net.serve("/slow.xml", Answer(rss2(), delay=60))
+    add(net.url("/slow.xml"))
+    with working(net):
+        wait_for(lambda: net.asked("/slow.xml"))
+        add(net.url("/rss2.xml", host="late.example"))
+        wait_for(Entry.objects.exists, 15)
+
+
+def test_without_a_network_it_is_quiet_and_no_feed_fails(settings):
+    add(*(f"http://blog{number}.invalid/feed" for number in range(40)))
+    with working(None) as process:
+        before = timezone.now()
+        wait_for(lambda: not Feed.objects.filter(next_fetch_at__lt=before).exists(), 60)
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert not Feed.objects.exclude(failures=0, last_error="").exists()
+    assert len(err.strip().splitlines()) == 2  # the reason, and "Stopped."
+
+
+def test_several_share_the_work(net):
+    hosts = [f"blog{number}.example" for number in range(30)]
+    for host in hosts:
+        net.serve("/feed", Answer(rss2(1, host), delay=0.1), host=host)
+    with working(net), working(net):
+        add(*(f"http://{host}/feed" for host in hosts))
+        wait_for(lambda: Entry.objects.count() == 30)
+    assert len(net.requests) == 30
