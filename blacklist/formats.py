@@ -123,9 +123,13 @@ def _recognised(start: str, name: str) -> str:
     if re.match(r'\{|\[\s*(?:["{\]]|$)', start):
         return "json"
     lines = (line.strip() for line in start.splitlines())
-    first = next((line for line in lines if line and line[0] not in "!#;"), "")
+    first = next((line for line in lines if not _is_comment(line)), "")
     cells = [cell.strip(' "') for cell in first.split(",")]
     return "csv" if "domain" in cells or len(cells) > 1 else "plain"
+
+
+def _is_comment(line: str) -> bool:
+    return not line or line[0] in "!#;"
 
 
 # Plain
@@ -134,7 +138,7 @@ def _recognised(start: str, name: str) -> str:
 def _read_plain(listed: Listed, text: str) -> None:
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()
-        if not line or line[0] in "!#;":
+        if _is_comment(line):
             continue
         # A comment in a line only after a space: there are addresses with a #.
         rule = re.split(r"\s+[!#;]", line, maxsplit=1)[0]
@@ -165,7 +169,8 @@ def _write_plain(
 def _read_csv(listed: Listed, text: str) -> None:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = [cell.strip().lower() for cell in next(rows, [])]
+        said = (row for row in rows if not _is_comment("".join(row).strip()))
+        header = [cell.strip().lower() for cell in next(said, [])]
         if "domain" not in header:
             raise FormatError(
                 "This CSV has no column 'domain': name the column of the domains "

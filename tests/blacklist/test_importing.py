@@ -1,0 +1,262 @@
+"""Lists come in as one batch, go out whole, and can be undone."""
+
+import io
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from blacklist import formats, hooks, importing
+from blacklist.models import BlacklistedDomain, ImportBatch, Revision
+
+pytestmark = pytest.mark.django_db
+
+rules = BlacklistedDomain.objects
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def take(text, source="list", **options):
+    return importing.commit(importing.plan(text.encode(), source=source), **options)
+
+
+def stored():
+    return sorted(str(rule) for rule in rules.all())
+
+
+def run(*args):
+    out, err = io.StringIO(), io.StringIO()
+    call_command(*args, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_an_import_is_a_batch_with_source_author_and_counts():
+    author = User.objects.create(username="operator")
+    text = "a.example.com\n=b.example.com\na.example.com\ncom\ngithub.io\n"
+    batch = take(text, author=author, reason="spam")
+    assert (batch.source, batch.author) == ("list", author)
+    assert (batch.added, batch.duplicates, batch.suffixes, batch.skipped) == (
+        2,
+        1,
+        1,
+        1,
+    )
+    assert stored() == ["=b.example.com", "a.example.com"]
+    rule = rules.get(domain="a.example.com")
+    assert (rule.source, rule.origin) == ("import", f"import:{batch.pk}")
+    assert (rule.reason, rule.created_by) == ("spam", author)
+
+
+def test_a_rule_says_its_own_reason_where_the_list_has_one():
+    take("domain,reason,note\na.example.com,nsfw,why\n", reason="spam")
+    rule = rules.get()
+    assert (rule.reason, rule.note) == ("nsfw", "why")
+
+
+def test_the_same_list_again_adds_nothing():
+    take("a.example.com\nb.example.com\n")
+    again = take("b.example.com\na.example.com\nc.example.com\n")
+    assert (again.added, again.duplicates) == (1, 2)
+
+
+def test_undoing_a_batch_takes_away_its_own_rules_only():
+    rules.create(domain="both.example.com", action="allow")
+    first = take("a.example.com\nboth.example.com\n", source="one")
+    take("a.example.com\n", source="two")
+    assert rules.count() == 4
+    assert importing.undo(first) == 2
+    assert stored() == ["@@both.example.com", "a.example.com"]
+    assert first.undone_at is not None
+    assert importing.undo(first) == 0
+    assert take("a.example.com\n", source="one").added == 1
+
+
+def test_public_suffixes_come_in_only_when_confirmed():
+    text = b"co.uk\ngithub.io\n@@co.jp\n"
+    plan = importing.plan(text, source="list")
+    assert [str(rule.spec) for rule in plan.new] == ["@@co.jp"]
+    plan = importing.plan(text, source="list", suffixes_confirmed=True)
+    assert len(plan.new) == 3
+
+
+def test_all_or_nothing(monkeypatch):
+    plan = importing.plan(b"a.example.com\nb.example.com\n", source="list")
+    monkeypatch.setattr(importing, "_CHUNK", 1)
+
+    def fail(stored):
+        if stored == 2:
+            raise KeyboardInterrupt
+
+    before = Revision.current()
+    with pytest.raises(KeyboardInterrupt):
+        importing.commit(plan, progress=fail)
+    assert not rules.exists()
+    assert not ImportBatch.objects.exists()
+    assert Revision.current() == before
+
+
+def test_many_by_hand_are_added_once():
+    rules.create(domain="a.example.com")
+    rules.create(domain="b.example.com", origin="import:1")
+    listed = formats.read(
+        b"a.example.com\nb.example.com\nb.example.com\n=a.example.com"
+    )
+    assert importing.add_by_hand(listed.rules, author=None, note="why") == (2, 1)
+    assert importing.add_by_hand(listed.rules, author=None) == (0, 3)
+    assert rules.filter(origin="", note="why").count() == 2
+
+
+def test_of_several_origins_the_one_that_counts_is_exported():
+    past = NOW - timedelta(days=1)
+    rules.create(domain="a.example.com", origin="import:1")
+    rules.create(domain="a.example.com", origin="import:2", action="allow")
+    rules.create(domain="b.example.com", action="allow", expires_at=past)
+    rules.create(domain="b.example.com", origin="import:1")
+    rules.create(domain="b.example.com", include_subdomains=False)
+    text = "".join(importing.export("json", formats.Written(), now=NOW))
+    listed = formats.read(text.encode())
+    assert [str(rule.spec) for rule in listed.rules] == [
+        "@@a.example.com",
+        "=b.example.com",
+        "b.example.com",
+    ]
+
+
+# The commands.
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_what_is_exported_and_imported_is_the_same(tmp_path, format):
+    rules.create(
+        domain="xn--bcher-kva.example",
+        include_subdomains=False,
+        action="allow",
+        reason="paywall",
+        note='a "note", with\nlines',
+        expires_at=NOW + timedelta(days=1, microseconds=5),
+        review_at=NOW,
+    )
+    rules.create(domain="example.com")
+    rules.create(domain="2001:db8::1", include_subdomains=False)
+    first, second = tmp_path / f"1.{format}", tmp_path / f"2.{format}"
+    run("exportblacklist", "--format", format, str(first))
+    rules.all().delete()
+    run("importblacklist", str(first))
+    run("exportblacklist", "--format", format, str(second))
+    assert first.read_text() == second.read_text()
+    assert len(first.read_text().splitlines()) > 3
+
+
+def test_importblacklist_tells_what_it_did(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a.example.com\ncom\ngithub.io\na.example.com\n")
+    out, err = run("importblacklist", str(path))
+    assert "1 new, 1 known already, 1 public suffixes left out, 1 skipped" in out
+    assert "Line 2 skipped: 'com' is a single label" in err
+    assert "Line 3 left out: github.io is a public suffix." in err
+    assert stored() == ["a.example.com"]
+
+
+def test_a_dry_run_stores_nothing_and_says_what_would_be_hidden(tmp_path, monkeypatch):
+    asked = []
+
+    def impact(specs):
+        asked.extend(specs)
+        return hooks.Impact(feeds=2, entries=1, share=0.5, emptied=("art",))
+
+    monkeypatch.setattr(hooks, "impact", impact)
+    path = tmp_path / "list.txt"
+    path.write_text("a.example.com\n" + "com\n" * 12)
+    out, err = run("importblacklist", str(path), "--dry-run")
+    assert "Would import" in out
+    assert "2 feeds and 1 entry would be hidden, 50.0% of the pool; nothing" in out
+    assert [spec.domain for spec in asked] == ["a.example.com"]
+    assert "and 2 more skipped" in err
+    assert not rules.exists()
+    assert Revision.current() == 0
+
+
+def test_importblacklist_reads_standard_input_and_addresses(monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(b"a.example.com\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    run("importblacklist", "-", "--reason", "spam")
+    monkeypatch.setattr(hooks, "fetch", lambda url: b'["b.example.com"]')
+    run("importblacklist", "https://lists.example.org/list")
+    assert stored() == ["a.example.com", "b.example.com"]
+    assert {batch.source for batch in ImportBatch.objects.all()} == {
+        "standard input",
+        "https://lists.example.org/list",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "args", "why"),
+    [
+        (None, [], "no file"),
+        (b"<!doctype html>", [], "web page"),
+        (b"url,reason\na.example.com,spam\n", [], "no column 'domain'"),
+        (b"a.example.com\n\xff\n", [], "not UTF-8"),
+        (b'["a.example.com",', [], "not JSON"),
+        (b"a.example.com\n", ["--format", "json"], "not JSON"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line(tmp_path, content, args, why):
+    path = tmp_path / "list"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CommandError, match=why) as refused:
+        run("importblacklist", str(path), *args)
+    assert "\n" not in str(refused.value)
+    assert refused.value.returncode == 1
+    assert not BlacklistedDomain.everything.exists()
+
+
+def test_a_folder_or_an_address_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    with pytest.raises(CommandError, match="Cannot read"):
+        run("importblacklist", str(tmp_path))
+    monkeypatch.setattr(hooks, "fetch", hooks.no_fetch)
+    with pytest.raises(CommandError, match="save it to a file"):
+        run("importblacklist", "https://lists.example.org/list")
+
+
+def test_exportblacklist_writes_plain_to_standard_output():
+    rules.create(domain="b.example.com")
+    rules.create(domain="a.example.com")
+    rules.create(domain="c.example.com", action="allow")
+    out, err = run("exportblacklist")
+    lines = [line for line in out.splitlines() if not line.startswith("#")]
+    assert lines == ["a.example.com", "b.example.com"]
+    assert "Wrote 2 rules" in err
+    assert "Left out: 1 exceptions (allow); CSV and JSON have them." in err
+
+
+def test_exportblacklist_replaces_a_file_whole(tmp_path, monkeypatch):
+    rules.create(domain="a.example.com")
+    path = tmp_path / "list.json"
+    path.write_text("old")
+
+    def fail(*args, **options):
+        yield "half"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(importing, "export", fail)
+        with pytest.raises(KeyboardInterrupt):
+            run("exportblacklist", str(path))
+    assert path.read_text() == "old"
+    run("exportblacklist", str(path), "--format", "json")
+    assert [rule["domain"] for rule in json.loads(path.read_text())] == [
+        "a.example.com"
+    ]
+    assert list(tmp_path.iterdir()) == [path]
+    run("exportblacklist", "/dev/null")
+    with pytest.raises(CommandError, match="Cannot write"):
+        run("exportblacklist", str(tmp_path / "no" / "list"))
+
+
+def test_without_hooks_nothing_would_be_hidden():
+    assert str(hooks.no_impact([])) == (
+        "0 feeds and 0 entries would be hidden, 0.0% of the pool."
+    )
