@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ _SHOWN_TITLE = 80
 _LAW_FIELDS = ("feed_id", "published_at", "id", "up", "down", "host", "language")
 _FEEDS_AT_ONCE = 200
 _VIEWS = 32
+_ALL = Filter()
 
 # Asked of the system: no two workers draw alike, forked or not.
 _RNG = SystemRandom()
@@ -93,11 +95,11 @@ class Status:
 class Snapshot:
     """The pool as it was read at one time; never changed, only replaced."""
 
-    def __init__(self, pool: Pool, rendered: Sequence[bytes], version: int) -> None:
+    def __init__(self, pool: Pool, rendered: "_Rendered", version: int) -> None:
         self.pool = pool
         self.version = version
         self._rendered = rendered
-        self._views = _Views(pool, b"", None)
+        self._views: _Views | None = None
         self._lock = threading.Lock()
 
     def view(self, rules: cache.Rules, wanted: Filter) -> View:
@@ -105,23 +107,42 @@ class Snapshot:
         # Read before any host is asked for: an edit meanwhile makes another one.
         version = rules.version
         views = self._views
-        if views.version != version:
+        if views is None or views.version != version:
             with self._lock:
                 views = self._views
-                if views.version != version:
+                if views is None or views.version != version:
                     blocked = self.pool.blocked(rules.blocks)
                     views = self._views = _Views(self.pool, blocked, version)
         return views.get(wanted)
 
     def entries(self, places: Sequence[int]) -> list[bytes]:
         """The entries at these places of the pool, as JSON."""
-        if self._rendered:
-            return [self._rendered[place] for place in places]
+        if self._rendered.ends:
+            return [self._rendered.at(place) for place in places]
         ids = [self.pool.ids[place] for place in places]
         rows = Entry.objects.filter(pk__in=ids).values_list(*ENTRY_FIELDS)
-        found = {row[0]: _rendered(row) for row in rows}
+        found = {row[0]: _json(row) for row in rows}
         # One that was deleted since the snapshot is missing.
         return [found[pk] for pk in ids if pk in found]
+
+
+class _Rendered:
+    """The JSON of every entry, in one piece.
+
+    As an object each, 100,000 of them took 820 MB and not 120.
+    """
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+        self.ends = array("Q")
+
+    def add(self, entry: bytes) -> None:
+        self.text += entry
+        self.ends.append(len(self.text))
+
+    def at(self, place: int) -> bytes:
+        start = self.ends[place - 1] if place else 0
+        return bytes(self.text[start : self.ends[place]])
 
 
 class _Views:
@@ -131,8 +152,12 @@ class _Views:
         self.version = version
         self._make = partial(pool.view, blocked)
         self._kept = lru_cache(_VIEWS)(self._make)
+        # Kept for itself: no number of other filters pushes it out.
+        self._all = self._make(_ALL)
 
     def get(self, wanted: Filter) -> View:
+        if wanted == _ALL:
+            return self._all
         # One feed is soon looked at, and must not push out what took longer.
         return self._kept(wanted) if wanted.feed is None else self._make(wanted)
 
@@ -178,13 +203,13 @@ def status() -> Status:
     snapshot, age = _held.snapshot, time.monotonic() - _held.right_at
     if snapshot is None:
         return Status(0, 0, round(age, 3), loaded=False)
-    view = snapshot.view(cache.current(), Filter())
+    view = snapshot.view(cache.current(), _ALL)
     return Status(view.size, len(view.feeds), round(age, 3), loaded=True)
 
 
 def eligible_by_category() -> dict[str, int]:
     """How many entries of each category may be drawn, by its slug."""
-    return _by_category(current().view(cache.current(), Filter()))
+    return _by_category(current().view(cache.current(), _ALL))
 
 
 def impact(rules: Sequence[domains.RuleSpec]) -> hooks.Impact:
@@ -198,7 +223,7 @@ def impact(rules: Sequence[domains.RuleSpec]) -> hooks.Impact:
     blocked = snapshot.pool.blocked(
         lambda host: now.blocks(host) or _hides(added, host, now)
     )
-    before, after = snapshot.view(now, Filter()), snapshot.pool.view(blocked, Filter())
+    before, after = snapshot.view(now, _ALL), snapshot.pool.view(blocked, _ALL)
     hidden = before.size - after.size
     return hooks.Impact(
         feeds=len(before.feeds) - len(after.feeds),
@@ -365,7 +390,7 @@ def _build() -> Snapshot:
     # The version first: what changes while this reads is read again after.
     version, up, down = _state()
     site = ranking.site_rate(up, down)
-    builder, rendered = PoolBuilder(), list[bytes]()
+    builder, rendered = PoolBuilder(), _Rendered()
     fields: tuple[str, ...] = _LAW_FIELDS
     if Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES:
         fields += ENTRY_FIELDS
@@ -378,7 +403,8 @@ def _build() -> Snapshot:
             entries = (_pool_entry(row, language, rate, site) for row in own)
             builder.add(pk, weight, host, category or "", entries)
             if fields is not _LAW_FIELDS:
-                rendered += [_rendered(row[len(_LAW_FIELDS) :]) for row in own]
+                for row in own:
+                    rendered.add(_json(row[len(_LAW_FIELDS) :]))
     return Snapshot(builder.done(), rendered, version)
 
 
@@ -417,7 +443,7 @@ def _pool_entry(
     return PoolEntry(pk, weight, host, language or feed_language, published)
 
 
-def _rendered(row: Sequence[Any]) -> bytes:
+def _json(row: Sequence[Any]) -> bytes:
     return orjson.dumps(entry_json(row))
 
 
@@ -439,7 +465,7 @@ def _wanted(request: PickRequest, now: datetime | None) -> Filter:
         since = seconds // 60 * 60 - request.max_age_days * 86_400
     return Filter(
         category=request.category,
-        language=request.language.lower(),
+        language=request.language,
         feed=request.feed,
         since=since,
     )

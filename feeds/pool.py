@@ -67,6 +67,8 @@ class Pool:
         """What the filter and the blocked hosts leave."""
         view = View(self)
         tags = _matching(self.languages, wanted.language)
+        if tags == set():
+            return view
         for number in self._candidates(wanted):
             if not blocked[self.feed_hosts[number]]:
                 view.add(number, *self._left(number, blocked, tags, wanted.since))

@@ -387,9 +387,23 @@ def test_the_views_of_a_snapshot_are_kept(three_entries, monkeypatch):
     for _ in range(3):
         pick(), pick(language="en"), pick(max_age_days=1)
     assert len(made) == 3
+    # An age limit is by the minute.
+    for seconds in (0, 29, 30):
+        now = NOW + timedelta(seconds=seconds)
+        picking.pick(PickRequest(max_age_days=2), now=now)
+    assert len(made) == 5
+    # One feed, and more filters than are kept, push out nothing that others need.
+    for number in range(100):
+        pick(feed=number)
+    pick(language="en")
+    assert len(made) == 105
+    for number in range(100):
+        pick(category=str(number))
+    pick()
+    assert len(made) == 205
     BlacklistedDomain.objects.create(domain="bad.example")
     pick(), pick()
-    assert len(made) == 4
+    assert len(made) == 206
 
 
 # Own votes
@@ -431,6 +445,7 @@ def test_the_snapshot_follows_a_change_of_the_pool(three_entries, monkeypatch):
 
 
 def test_without_a_change_nothing_is_built_for_ten_minutes(three_entries, monkeypatch):
+    PoolState.touch()
     snapshot = picking.current()
     follow_after(590, monkeypatch)
     assert picking.current() is snapshot
