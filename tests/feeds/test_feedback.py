@@ -11,7 +11,6 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import Sum
 
-from blacklist import cache
 from blacklist.models import BlacklistedDomain
 from feeds import feedback, ranking
 from feeds.models import (
@@ -28,13 +27,6 @@ from tests.serving import ROOT, clean_environ, test_database_url
 NOW = datetime(2026, 11, 23, 14, 20, 30, 500_000, tzinfo=UTC)
 TOKEN = "a-token-of-22-letters_"
 HOME = "192.0.2.1"
-
-
-@pytest.fixture(autouse=True)
-def _new_rules():
-    cache.forget()
-    yield
-    cache.forget()
 
 
 def make_feed(number=1, **columns):

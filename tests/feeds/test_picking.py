@@ -22,13 +22,9 @@ TOKEN = "a-token-of-22-letters_"
 
 
 @pytest.fixture(autouse=True)
-def _new_process():
-    cache.forget()
-    picking.forget()
+def _no_thread_stays():
     yield
     picking.stop()
-    cache.forget()
-    picking.forget()
 
 
 @pytest.fixture(params=["rendered", "by query"])
