@@ -116,11 +116,18 @@ class AddManyForm(forms.Form):
         required=False, label="Block public suffixes too"
     )
 
-    def read(self, *, superuser: bool) -> tuple[list[ListedRule], list[Skipped]]:
-        """The rules, and the lines that cannot be taken."""
-        listed = formats.read(self.cleaned_data["rules"].encode(), format="plain")
-        refused = list(listed.skipped)
-        for rule in listed.rules:
+    def clean_rules(self) -> str:
+        text: str = self.cleaned_data["rules"]
+        try:
+            self.listed = formats.read(text.encode(), format="plain")
+        except formats.FormatError as error:
+            raise forms.ValidationError(str(error)) from error
+        return text
+
+    def refused(self, *, superuser: bool) -> list[Skipped]:
+        """The lines that cannot be taken, and why."""
+        refused = list(self.listed.skipped)
+        for rule in self.listed.rules:
             why = domains.suffix_refusal(
                 rule.spec,
                 confirmed=self.cleaned_data["confirm_public_suffixes"],
@@ -129,7 +136,7 @@ class AddManyForm(forms.Form):
             if why:
                 why = f"{why} {hooks.impact([rule.spec])}"
                 refused.append(Skipped(rule.line, str(rule.spec), why))
-        return listed.rules, sorted(refused, key=lambda line: line.line)
+        return sorted(refused, key=lambda line: line.line)
 
 
 class ExpiryFilter(admin.SimpleListFilter):
@@ -304,23 +311,21 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "form": form,
         }
         if form.is_valid():
-            rules, refused = form.read(
+            refused = form.refused(
                 superuser=getattr(request.user, "is_superuser", False)
             )
             if not refused and "_check" not in request.POST:
-                return self._add_all(request, form, rules)
+                return self._add_all(request, form)
             context |= {
                 "refused": refused[:_SHOWN],
                 "more_refused": max(0, len(refused) - _SHOWN),
-                "preview": _preview(rules),
+                "preview": _preview(form.listed.rules),
             }
         return TemplateResponse(request, "admin/blacklist/add_many.html", context)
 
-    def _add_all(
-        self, request: HttpRequest, form: AddManyForm, rules: list[ListedRule]
-    ) -> HttpResponse:
+    def _add_all(self, request: HttpRequest, form: AddManyForm) -> HttpResponse:
         added, known = importing.add_by_hand(
-            rules,
+            form.listed.rules,
             author=request.user,
             reason=form.cleaned_data["reason"],
             note=form.cleaned_data["note"],
