@@ -119,7 +119,7 @@ def commit(
         now = timezone.now()
         for start in range(0, len(plan.new), _CHUNK):
             some = plan.new[start : start + _CHUNK]
-            BlacklistedDomain.objects.bulk_create(
+            BlacklistedDomain.objects.insert(
                 _rules(some, batch, author, reason or "other", now)
             )
             progress(start + len(some))
@@ -176,7 +176,7 @@ def add_by_hand(
             if key not in known
         ]
         if new:
-            BlacklistedDomain.objects.bulk_create(new)
+            BlacklistedDomain.objects.insert(new)
     return len(new), len(wanted) - len(new)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, F, Q, Sum, When
 from django.db.models.functions import Coalesce
@@ -126,6 +126,32 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
             for rule in rules:
                 rule.revision = revision
             return super().bulk_create(rules, *args, **options)
+
+    def insert(self, rules: Iterable["BlacklistedDomain"]) -> None:
+        """Create very many: a fraction of bulk_create()'s time; no keys come back."""
+        connection = connections[self.db]
+        quote = connection.ops.quote_name
+        fields = [f for f in self.model._meta.concrete_fields if not f.primary_key]
+        columns = ", ".join(quote(str(field.column)) for field in fields)
+        values = ", ".join(["%s"] * len(fields))
+        table = quote(self.model._meta.db_table)
+        with transaction.atomic(self.db, savepoint=False):
+            revision = Revision.next(self.db)
+            rows = []
+            for rule in rules:
+                rule.revision = revision
+                rows.append(
+                    [
+                        field.get_db_prep_save(getattr(rule, field.attname), connection)
+                        for field in fields
+                    ]
+                )
+            with connection.cursor() as cursor:
+                # Nothing in it but our own names of columns.
+                cursor.executemany(
+                    f"INSERT INTO {table} ({columns}) VALUES ({values})",  # noqa: S608
+                    rows,
+                )
 
 
 class LiveRules(models.Manager["BlacklistedDomain"]):

@@ -160,6 +160,7 @@ def test_no_way_of_writing_stores_what_is_no_canonical_domain(domain):
     for write in (
         lambda: rules.create(domain=domain),
         lambda: rules.bulk_create([new(domain)]),
+        lambda: rules.insert([new(domain)]),
         lambda: rules.update(domain=domain),
         lambda: rules.bulk_update(
             [BlacklistedDomain(pk=rule.pk, domain=domain)], ["domain"]
@@ -169,6 +170,27 @@ def test_no_way_of_writing_stores_what_is_no_canonical_domain(domain):
             write()
     assert list(rules.values_list("domain", flat=True)) == ["example.com"]
     assert not rules.filter(domain=domain)  # Asking for it is no error.
+
+
+def test_what_is_inserted_is_all_there():
+    user = User.objects.create(username="operator")
+    given = {
+        "domain": "example.com",
+        "include_subdomains": False,
+        "action": "allow",
+        "reason": "spam",
+        "note": "100% 'quoted'",
+        "source": "import",
+        "origin": "import:1",
+        "expires_at": NOW,
+        "review_at": None,
+        "created_at": NOW,
+        "created_by_id": user.pk,
+    }
+    rules.insert([BlacklistedDomain(**given), new()])
+    rule = rules.get(domain="example.com")
+    assert {name: getattr(rule, name) for name in given} == given
+    assert rule.revision == rules.get(domain="new.example.com").revision == 1
 
 
 def test_by_hand_beats_the_rest_then_allow_beats_block():
