@@ -84,7 +84,7 @@ def address(text: str) -> str:
         raise BadAddress("no address")
     if len(text) > URL_LIMIT:
         raise BadAddress(f"longer than {URL_LIMIT} characters")
-    if any(char.isspace() or not char.isprintable() for char in text):
+    if " " in text or not text.isprintable():
         raise BadAddress("spaces or control characters in the address")
     if not re.match(r"https?:", text, re.IGNORECASE):
         raise BadAddress("not an http:// or https:// address")

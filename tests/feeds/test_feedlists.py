@@ -146,7 +146,7 @@ def test_json_may_bring_posts():
     (row,) = read(json.dumps([blog]))
     assert row.site_url == ""
     assert row.posts == (
-        PostSpec("https://blog.example/1", "1", datetime(2020, 2, 29, tzinfo=UTC)),
+        PostSpec("https://blog.example/1", "One", datetime(2020, 2, 29, tzinfo=UTC)),
         PostSpec("https://blog.example/2"),
         PostSpec("https://blog.example/3"),
     )

@@ -478,6 +478,23 @@ def test_an_export_goes_to_standard_output(command):
     assert out.getvalue() == "https://a.example/\n"
 
 
+def test_an_export_may_be_cut_short(net):
+    specs = [FeedSpec(f"https://a.example/{n}") for n in range(5000)]
+    storing.add_feeds(specs, now=timezone.now())
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "exportfeeds", "--format", "text"],
+        cwd=project.BASE_DIR,
+        env=environ(net),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"https://a.example/0\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) == 0
+
+
 def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         pieces = feedlists.write(_specs(), options["format"])
         if options["file"] in (None, "-"):
-            for piece in pieces:
-                self.stdout.write(piece, ending="")
+            self._print(pieces)
             return
         try:
             _write(Path(options["file"]), pieces)
@@ -42,12 +42,23 @@ class Command(BaseCommand):
             ) from error
         self.stderr.write(f"Wrote {options['file']}.")
 
+    def _print(self, pieces: Iterator[str]) -> None:
+        try:
+            for piece in pieces:
+                self.stdout.write(piece, ending="")
+            self.stdout.flush()
+        except BrokenPipeError:
+            # Whoever reads has had enough (`| head`). What is left in the buffer
+            # must go somewhere, else Python complains at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 
 def _specs() -> Iterator[FeedSpec]:
     feeds = Feed.objects.active().values_list(
         "url", "site_url", "title", "language", "category__name"
     )
-    for url, site_url, title, language, category in feeds.iterator():
+    # All at once: who reads slowly, or stops, shall hold up no database.
+    for url, site_url, title, language, category in list(feeds):
         yield FeedSpec(url, site_url, title, language, category or "")
 
 
