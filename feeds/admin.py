@@ -48,7 +48,9 @@ class _PoolAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Of what the random choice draws from: every change makes a new snapshot."""
 
     # The widget for addresses makes a link of whatever it is given.
-    formfield_overrides = {models.URLField: {"widget": AdminTextInputWidget}}
+    formfield_overrides = {
+        models.URLField: {"form_class": forms.CharField, "widget": AdminTextInputWidget}
+    }
     list_per_page = 50
     show_full_result_count = False
 

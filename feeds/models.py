@@ -253,5 +253,5 @@ class PoolState(models.Model):
             "down": F("down") + down,
         }
         if not cls.objects.filter(pk=1).update(**change):
-            cls.objects.bulk_create([cls(pk=1)], ignore_conflicts=True)
+            PoolState.objects.bulk_create([PoolState(pk=1)], ignore_conflicts=True)
             cls.objects.filter(pk=1).update(**change)

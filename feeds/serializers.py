@@ -122,7 +122,7 @@ class RandomSerializer(FilterSerializer):
 
     count = WholeField(default=1, min_value=1, max_value=20)
     exclude = IdsField(
-        default=frozenset(),  # type: ignore[arg-type]
+        default=frozenset,  # type: ignore[arg-type]
         allow_blank=True,
         help_text="Up to 200 ids that are not wanted, with commas between them.",
     )
