@@ -115,6 +115,14 @@ def test_many_first_starts_agree_on_one_key(tmp_path):
     assert stat.S_IMODE((data / "secret_key").stat().st_mode) == 0o600
 
 
+def test_the_one_that_comes_second_keeps_the_first_key(tmp_path):
+    key = env.secret_key(tmp_path)
+    # It looked before the first had written.
+    env._make_key(tmp_path / "secret_key")
+    assert (tmp_path / "secret_key").read_text() == key
+    assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
+
+
 def test_a_key_is_kept(tmp_path):
     assert env.secret_key(tmp_path) == env.secret_key(tmp_path)
 

@@ -1,5 +1,6 @@
 """python -m feedsite: set up, serve and work, until told to stop."""
 
+import http.client
 import json
 import os
 import pty
@@ -35,6 +36,7 @@ def launched(environ, **options):
         cwd=ROOT,
         env=environ,
         stdin=subprocess.DEVNULL,
+        start_new_session=True,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options,
     )
     try:
@@ -95,6 +97,10 @@ def test_a_first_run_sets_everything_up_and_a_second_keeps_it(environ):
     with launched(environ) as process:
         up(process, environ)
         first = json.loads(answers(environ, "/api/v1/entries/random/"))
+        process.terminate()
+        told = process.stdout.read().decode()
+    # That goes into logs.
+    assert password.read_text().strip() not in told
     assert first["results"][0]["url"].startswith("http")
     kept = {path: path.read_bytes() for path in (password, data / "secret_key")}
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
@@ -113,7 +119,6 @@ def test_a_first_run_sets_everything_up_and_a_second_keeps_it(environ):
     site = f"http://127.0.0.1:{environ['PORT']}/"
     for line in (site, f"{site}admin/", f"{site}api/v1/docs/", str(password)):
         assert line in output
-    assert password.read_text().strip() not in output
     assert "Traceback" not in output
 
 
@@ -122,7 +127,9 @@ def test_a_signal_ends_all_of_it(environ, number):
     with launched(environ) as process:
         pids = up(process, environ)
         workers = children(pids[0])
-        process.send_signal(number)
+        assert [os.getsid(pid) for pid in pids] == list(pids)
+        # As a terminal does it: to all of the group.
+        os.killpg(process.pid, number)
         assert process.wait(15) == 0
         assert all(is_gone(pid) for pid in (*pids, *workers))
         assert b"Traceback" not in process.stdout.read()
@@ -131,7 +138,7 @@ def test_a_signal_ends_all_of_it(environ, number):
 def test_a_signal_during_the_set_up_ends_it(environ):
     with launched(environ) as process:
         pid = wait_for(lambda: child(process, "manage.py"))
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGINT)
         assert process.wait(15) == 0
         assert is_gone(pid)
         assert b"Traceback" not in process.stdout.read()
@@ -283,3 +290,41 @@ def test_no_account_is_made_whose_password_is_lost(environ):
         "from django.contrib.auth.models import User; print(User.objects.count())",
     )
     assert asked.stdout == "0\n", asked.stderr
+
+
+# gunicorn.conf.py
+
+
+@pytest.mark.parametrize(("proxies", "status"), [(0, 301), (1, 200)])
+def test_who_says_https_is_believed_only_behind_a_proxy(proxies, status, environ):
+    environ |= {"HTTPS": "true", "NUM_PROXIES": str(proxies)}
+    with launched(environ | {"BACKGROUND": "false"}):
+        wait_for(lambda: answers(environ))
+        client = http.client.HTTPConnection("127.0.0.1", int(environ["PORT"]))
+        client.request("GET", "/admin/login/", headers={"X-Forwarded-Proto": "https"})
+        assert client.getresponse().status == status
+        client.close()
+
+
+def test_a_worker_that_died_leaves_no_gauge_and_the_folder_goes(environ):
+    with launched(environ | {"BACKGROUND": "false"}) as process:
+        wait_for(lambda: answers(environ))
+        server = child(process, "gunicorn")
+        (folder,) = metrics_folders(server)
+        (worker,) = children(server)
+        wait_for(lambda: list(folder.glob(f"gauge_live*_{worker}.db")))
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: not list(folder.glob(f"gauge_live*_{worker}.db")))
+        # What it counted stays counted.
+        assert list(folder.glob(f"counter_{worker}.db"))
+    assert not folder.exists()
+
+
+def metrics_folders(server):
+    """Where the workers of `server` keep their metrics."""
+    folders = set()
+    for worker in children(server):
+        for line in Path(f"/proc/{worker}/maps").read_text().splitlines():
+            if "feedsite-metrics-" in line:
+                folders.add(Path(line[line.index("/") :]).parent)
+    return folders
