@@ -25,6 +25,7 @@ test lint: export DATABASE_URL :=
 
 test: .venv/dev
 	@$(BIN)/python -m tests.postgresql --find
+	@$(BIN)/python -m tests.feeds.browser
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	HTTPS=true NUM_PROXIES=1 ALLOWED_HOSTS=feeds.example.org SECRET_KEY= \

@@ -64,10 +64,10 @@ def _version(programs: Path) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def install() -> None:
+def install(package: str = "postgresql-15") -> None:
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "-y", "postgresql-15"]):
+    for arguments in (["update"], ["install", "-y", package]):
         subprocess.run(
             [*sudo, "apt-get", "-qq", *arguments],
             env=environ,
