@@ -192,7 +192,8 @@ def _target(address: str, base: str | None = None) -> _Target:
     if (url.raw_host, str(url.port)) != (parsed.hostname.strip("[]"), port):
         raise _Failure("refused: the address can be read in two ways", refused=True)
     is_address = parsed.host_type != ada_url.HostType.DEFAULT
-    return _Target(parsed.href, parsed.hostname, is_address, url)
+    host = parsed.hostname.removesuffix(".")  # one host, however it is written
+    return _Target(parsed.href, host, is_address, url)
 
 
 def _refuse_private(target: _Target) -> None:
@@ -326,8 +327,10 @@ class _Body:
     def _gunzip(self, data: bytes) -> None:
         while data:
             if self._ended:
-                if self._members == self.MAX_MEMBERS or not data.startswith(b"\x1f"):
+                if not data.startswith(b"\x1f"):
                     return  # what follows the last member is not ours to read
+                if self._members == self.MAX_MEMBERS:
+                    raise _Failure("the answer is compressed in too many pieces")
                 self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16)
             self._add(self._zlib.decompress(data, self.PIECE))
             self._ended = self._zlib.eof

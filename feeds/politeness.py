@@ -153,10 +153,9 @@ class Turns:
         async with host_gate.queue:
             await self._pause(host_gate)
             await slots.enter_async_context(platform_gate.slots)
-            async with platform_gate.queue:
-                await self._pause(platform_gate)
-                self._refuse_held(host, platform)
-                host_gate.last = platform_gate.last = self._clock()
+            await self._pause(platform_gate)
+            self._refuse_held(host, platform)
+            host_gate.last = platform_gate.last = self._clock()
 
     async def _pause(self, gate: _Gate) -> None:
         while (wait := gate.last + gate.interval - self._clock()) > 0:
@@ -245,7 +244,7 @@ def next_fetch(
     if newest:
         # A feed that fell silent is asked less and less often.
         recent = sorted(newest, reverse=True)[:10]
-        wait = (max(now, recent[0]) - recent[-1]) / len(recent) / 2
+        wait = (now - recent[-1]) / len(recent) / 2
     wait = max(wait, fresh_for or OFTEN, ttl or OFTEN)
     return now + _jittered(wait, SELDOM, rng)
 

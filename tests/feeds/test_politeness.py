@@ -268,6 +268,7 @@ def test_who_already_waits_for_a_host_is_told_too():
 
         async def ask() -> str:
             async with turns.turn("a.example.com"):
+                await asyncio.sleep(0.1)
                 turns.heard("a.example.com", timedelta(hours=1))
                 return "asked"
 
@@ -279,6 +280,38 @@ def test_who_already_waits_for_a_host_is_told_too():
         assert isinstance(error, Held)
         assert error.host == "a.example.com"
         assert error.remaining > timedelta(minutes=59)
+
+
+def test_nobody_waits_for_a_connection_to_a_held_host():
+    async def main(loop: Simulated) -> None:
+        turns = Turns(Limits(host_connections=1), clock=loop.time)
+        async with turns.turn("a.example.com"):
+            turns.heard("a.example.com", HOUR)
+            with pytest.raises(Held):
+                await turns.turn("a.example.com").__aenter__()
+
+    simulate(main)
+
+
+def test_a_host_in_use_is_not_forgotten(monkeypatch):
+    monkeypatch.setattr(Turns, "SWEEP", 1)
+
+    async def main(loop: Simulated) -> None:
+        turns = Turns(Limits(host_connections=1), clock=loop.time)
+
+        async def ask(host: str, takes: float) -> float:
+            async with turns.turn(host):
+                started = loop.time()
+                await asyncio.sleep(takes)
+                return started
+
+        first = asyncio.ensure_future(ask("a.example.com", 10))
+        await asyncio.sleep(5)
+        await ask("b.example.org", 0)
+        second = asyncio.ensure_future(ask("a.example.com", 0))
+        assert await second - await first == pytest.approx(10)
+
+    simulate(main)
 
 
 def test_a_held_host_is_refused_at_once(turns):
