@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from django.conf import settings as project
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from feeds import feedlists, loading, storing
@@ -184,6 +184,15 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(
 def test_options_are_checked(arguments):
     with pytest.raises(CommandError, match="use a"):
         call_command("loadfeeds", *arguments)
+
+
+def test_a_database_that_fails_is_one_clear_line(command, given, monkeypatch):
+    def fail(*args, **options):
+        raise OperationalError("no such table:\n feeds_feed")
+
+    monkeypatch.setattr(storing, "add_feeds", fail)
+    with pytest.raises(CommandError, match=r"no such table: feeds_feed\..*migrate"):
+        command(given("https://a.example/"))
 
 
 def test_nothing_to_do_says_so(command):

@@ -104,6 +104,21 @@ def test_a_failing_database_is_one_line_and_no_end(net, caplog, monkeypatch):
     assert Entry.objects.count() == 3
 
 
+def test_a_database_that_is_down_for_long_is_not_told_again(caplog):
+    def fail():
+        raise OperationalError("down")
+
+    command = work.Command()
+    command.complained = False
+    for _ in range(3):
+        assert not command._attempt("fetch feeds", fail)
+    assert command._attempt("fetch feeds", lambda: None)
+    assert [record.message for record in caplog.records] == [
+        "Cannot fetch feeds: down. Trying again.",
+        "The database answers again.",
+    ]
+
+
 def test_a_chore_that_failed_is_tried_again_soon(monkeypatch):
     chore = work.Chore("x", work.DAY, lambda: 1 / 0)
     command = work.Command()

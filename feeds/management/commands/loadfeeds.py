@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import (
@@ -132,6 +133,12 @@ class Command(BaseCommand):
                 "Stopped. What was loaded is kept; run it again to go on."
             )
             sys.exit(130)
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database says: {' '.join(str(error).split())}. What was loaded "
+                "is kept; run it again to go on (manage.py migrate first, if the "
+                "database is new)."
+            ) from error
         self._finish()
 
     def _load(self) -> None:
