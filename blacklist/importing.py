@@ -91,7 +91,7 @@ def plan(
 
 
 def _known(source: str) -> set[tuple[str, bool]]:
-    batches = ImportBatch.objects.filter(source=source[:500], undone_at=None)
+    batches = ImportBatch.objects.filter(source=source[:500])
     rules = BlacklistedDomain.objects.filter(origin__in=[b.origin for b in batches])
     return set(rules.values_list("domain", "include_subdomains"))
 

@@ -159,6 +159,18 @@ def test_importblacklist_tells_what_it_did(tmp_path):
     assert stored() == ["a.example.com"]
 
 
+def test_long_work_shows_progress_on_a_terminal(tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    path = tmp_path / "list.txt"
+    path.write_text("a.example.com\nb.example.com\n")
+    err = Terminal()
+    call_command("importblacklist", str(path), stdout=io.StringIO(), stderr=err)
+    assert "2 of 2 rules" in err.getvalue()
+
+
 def test_a_dry_run_stores_nothing_and_says_what_would_be_hidden(tmp_path, monkeypatch):
     asked = []
 

@@ -217,9 +217,12 @@ def test_a_change_writes_only_what_was_sent(api, monkeypatch):
 
 
 def test_lists_come_newest_first_in_pages_with_an_etag(
-    anyone, django_assert_max_num_queries
+    anyone, staff, django_assert_max_num_queries
 ):
-    rules.bulk_create(BlacklistedDomain(domain=f"d{n}.example.com") for n in range(120))
+    rules.bulk_create(
+        BlacklistedDomain(domain=f"d{n}.example.com", created_by=staff)
+        for n in range(120)
+    )
     seen, url = [], URL
     while url:
         with django_assert_max_num_queries(2):
