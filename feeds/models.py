@@ -44,10 +44,11 @@ class FeedQuerySet(models.QuerySet["Feed"]):
 
 
 class Feed(models.Model):
-    """A feed we fetch; `identity` is its address with the spelling folded away."""
+    """A feed we fetch."""
 
     url = models.URLField(max_length=2000)
-    identity = models.CharField(max_length=2000, unique=True, editable=False)
+    # Digest of the folded address: one feed, one row, however it is spelled.
+    identity = models.CharField(max_length=32, unique=True, editable=False)
     site_url = models.URLField(max_length=2000, blank=True)
     # Host of the site (else of the feed), as the blacklist knows it.
     host = models.CharField(max_length=255, editable=False)

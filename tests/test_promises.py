@@ -6,7 +6,6 @@ The same scenes, longer and measured: benchmarks/.
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from http.client import HTTPConnection
 
 import orjson
@@ -15,9 +14,8 @@ from django.db import connection
 
 from benchmarks import blacklist_live, held_lock
 from feeds.models import Entry, Feed, PoolState, Vote
+from tests.feeds.rows import entry_number, feed_number
 from tests.serving import ROOT, clean_environ, serving, test_database_url
-
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 _VOTER = """
 import sys
@@ -39,18 +37,7 @@ for number in range(votes):
 
 @pytest.fixture
 def entry(transactional_db):
-    feed = Feed.objects.create(
-        url="https://a.example/feed", identity="a.example/feed", host="a.example"
-    )
-    return Entry.objects.create(
-        feed=feed,
-        identity="e",
-        guid="e",
-        url="https://a.example/post",
-        host="a.example",
-        title="A post",
-        sort_at=NOW,
-    )
+    return entry_number(feed_number())
 
 
 def _vote(server, entry, *, token, network="192.0.2.7", value=1):

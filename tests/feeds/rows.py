@@ -58,6 +58,25 @@ def make_entries(feed: Feed, count: int, **values: Any) -> list[Entry]:
     return Entry.objects.bulk_create(made)
 
 
+def feed_number(number: int = 1, **columns: Any) -> Feed:
+    """The feed of site1.example, site2.example, ..."""
+    columns = {"host": f"site{number}.example", **columns}
+    url = f"https://{columns['host']}/feed/{number}"
+    return Feed.objects.create(url=url, identity=storing.feed_identity(url), **columns)
+
+
+def entry_number(feed: Feed, number: int = 1, **columns: Any) -> Entry:
+    """A post of the feed, on its host unless `columns` name another."""
+    columns = {"host": feed.host, "sort_at": NOON, "title": f"Post {number}", **columns}
+    return Entry.objects.create(
+        feed=feed,
+        identity=f"{feed.pk}-{number}",
+        guid=str(number),
+        url=f"https://{columns['host']}/{number}",
+        **columns,
+    )
+
+
 def block(*names: str) -> None:
     for name in names:
         BlacklistedDomain.objects.create(domain=name, reason="spam")

@@ -22,6 +22,7 @@ from feeds.models import (
     Report,
     Vote,
 )
+from tests.feeds.rows import entry_number, feed_number
 from tests.serving import ROOT, clean_environ, test_database_url
 
 NOW = datetime(2026, 11, 23, 14, 20, 30, 500_000, tzinfo=UTC)
@@ -29,26 +30,9 @@ TOKEN = "a-token-of-22-letters_"
 HOME = "192.0.2.1"
 
 
-def make_feed(number=1, **columns):
-    columns = {"host": f"site{number}.example", **columns}
-    address = f"https://{columns['host']}/feed/{number}"
-    return Feed.objects.create(url=address, identity=address, **columns)
-
-
-def make_entry(feed, number=1, **columns):
-    columns = {"host": feed.host, "sort_at": NOW, **columns}
-    return Entry.objects.create(
-        feed=feed,
-        identity=f"{feed.pk}-{number}",
-        guid=str(number),
-        url=f"https://{columns['host']}/{number}",
-        **columns,
-    )
-
-
 @pytest.fixture
 def entry(db):
-    return make_entry(make_feed())
+    return entry_number(feed_number())
 
 
 def token(number):
@@ -82,8 +66,8 @@ def test_a_vote_counts_for_its_entry_its_feed_and_the_site(entry):
 
 
 def test_the_score_is_the_law_s_when_the_vote_is_answered(entry):
-    other = make_entry(entry.feed, 2)
-    far = make_entry(make_feed(2))
+    other = entry_number(entry.feed, 2)
+    far = entry_number(feed_number(2))
     for number, (voted, value) in enumerate(
         [(other, 1), (other, 1), (far, -1), (entry, 1)]
     ):
@@ -143,7 +127,7 @@ def test_when_a_vote_was_first_given_and_last_changed_is_kept(entry):
 
 
 def test_votes_of_one_client_cannot_be_joined(entry):
-    second = make_entry(entry.feed, 2)
+    second = entry_number(entry.feed, 2)
     vote(entry)
     vote(second)
     report(entry)
@@ -196,7 +180,7 @@ def test_dead_entries_and_paused_feeds_take_votes(entry):
 
 
 def test_my_votes_are_0_where_there_is_none(entry):
-    second, third = make_entry(entry.feed, 2), make_entry(entry.feed, 3)
+    second, third = entry_number(entry.feed, 2), entry_number(entry.feed, 3)
     vote(entry)
     vote(second, -1)
     vote(third, 1, who=token(9))
@@ -219,7 +203,7 @@ def test_three_voters_of_a_network_count_at_an_entry_a_day(entry):
     # 14:20:30.5 to midnight, rounded up.
     assert refused.value.retry_after == 9 * 3600 + 39 * 60 + 30
     assert counted() == before
-    assert vote(make_entry(entry.feed, 2), who=token(3)).up == 1
+    assert vote(entry_number(entry.feed, 2), who=token(3)).up == 1
     assert vote(entry, who=token(3), network="192.0.2.2").up == 4
     midnight = datetime(2026, 11, 24, tzinfo=UTC)
     with pytest.raises(feedback.TooMany) as refused:
@@ -239,7 +223,7 @@ def test_a_voter_keeps_counting_after_taking_it_back(entry):
 
 def test_votes_of_a_network_are_bounded_by_the_hour(entry, settings):
     settings.VOTES_PER_HOUR = 2
-    entries = [entry, *(make_entry(entry.feed, number) for number in range(2, 5))]
+    entries = [entry, *(entry_number(entry.feed, number) for number in range(2, 5))]
     vote(entries[0])
     vote(entries[1])
     before = counted()
@@ -257,7 +241,7 @@ def test_votes_of_a_network_are_bounded_by_the_hour(entry, settings):
 
 def test_a_refused_vote_uses_nothing_up(entry, settings):
     settings.VOTES_PER_HOUR = 1
-    vote(make_entry(entry.feed, 2))
+    vote(entry_number(entry.feed, 2))
     for number in range(3):
         with pytest.raises(feedback.TooMany):
             vote(entry, who=token(number))
@@ -413,8 +397,8 @@ def test_salts_and_counters_go_after_48_hours(entry, monkeypatch):
 
 def test_rescore_writes_the_law_s_score_of_every_entry(entry, monkeypatch):
     monkeypatch.setattr(feedback, "_BATCH", 2)
-    entries = [entry, *(make_entry(entry.feed, number) for number in range(2, 6))]
-    entries.append(make_entry(make_feed(2)))
+    entries = [entry, *(entry_number(entry.feed, number) for number in range(2, 6))]
+    entries.append(entry_number(feed_number(2)))
     for number in range(4):
         vote(entries[0], who=token(number), network=f"192.0.2.{number}")
     version = PoolState.objects.get().version
@@ -450,7 +434,7 @@ def at_once(calls, threads):
 
 @pytest.mark.django_db(transaction=True)
 def test_50_equal_votes_of_one_client_at_once_count_once():
-    entry = make_entry(make_feed())
+    entry = entry_number(feed_number())
     tallies = at_once([partial(vote, entry)] * 50, threads=50)
     assert tallies == [feedback.Tally(entry.pk, 1, 0, 1)] * 50
     assert Vote.objects.count() == 1
@@ -461,7 +445,7 @@ def test_50_equal_votes_of_one_client_at_once_count_once():
 
 @pytest.mark.django_db(transaction=True)
 def test_20_equal_reports_of_one_client_at_once_count_once():
-    entry = make_entry(make_feed())
+    entry = entry_number(feed_number())
     assert at_once([partial(report, entry)] * 20, threads=20) == [None] * 20
     assert Report.objects.count() == 1
     assert NetworkCount.objects.get().count == 1
@@ -469,7 +453,7 @@ def test_20_equal_reports_of_one_client_at_once_count_once():
 
 @pytest.mark.django_db(transaction=True)
 def test_40_voters_of_one_network_at_once_count_3_times():
-    entry = make_entry(make_feed())
+    entry = entry_number(feed_number())
     calls = [partial(vote, entry, who=token(number)) for number in range(40)]
     outcomes = at_once(calls, threads=20)
     assert sum(isinstance(outcome, feedback.TooMany) for outcome in outcomes) == 37
@@ -507,7 +491,7 @@ with ThreadPoolExecutor(4) as pool:
 
 @pytest.mark.django_db(transaction=True)
 def test_40_voters_of_one_network_over_4_processes_count_3_times():
-    entry = make_entry(make_feed())
+    entry = entry_number(feed_number())
     environ = clean_environ(
         DATABASE_URL=test_database_url(),
         DJANGO_SETTINGS_MODULE="feedsite.settings",
@@ -539,7 +523,7 @@ def test_40_voters_of_one_network_over_4_processes_count_3_times():
 
 @pytest.mark.django_db(transaction=True)
 def test_rescore_never_overwrites_the_score_of_a_vote_it_did_not_see():
-    entry = make_entry(make_feed(), score=0.9)
+    entry = entry_number(feed_number(), score=0.9)
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             vote(entry)
@@ -554,8 +538,8 @@ def test_rescore_never_overwrites_the_score_of_a_vote_it_did_not_see():
 
 @pytest.mark.django_db(transaction=True)
 def test_votes_reports_and_rescoring_at_once_keep_every_sum_exact():
-    feeds = [make_feed(1), make_feed(2)]
-    entries = [make_entry(feed, number) for feed in feeds for number in range(3)]
+    feeds = [feed_number(1), feed_number(2)]
+    entries = [entry_number(feed, number) for feed in feeds for number in range(3)]
     rng = random.Random(5)
 
     def voted():

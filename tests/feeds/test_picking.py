@@ -14,8 +14,9 @@ from blacklist import cache
 from blacklist.domains import RuleSpec
 from blacklist.models import BlacklistedDomain
 from feeds import feedback, picking
-from feeds.models import Category, Entry, Feed, PoolState
+from feeds.models import Category, Entry, PoolState
 from feeds.picking import PickRequest
+from tests.feeds.rows import entry_number, feed_number
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
 TOKEN = "a-token-of-22-letters_"
@@ -33,23 +34,6 @@ def both_ways(request, settings):
     settings.RENDERED_ENTRIES = 200_000 if request.param == "rendered" else 0
 
 
-def make_feed(number=1, **columns):
-    columns = {"host": f"site{number}.example", **columns}
-    address = f"https://{columns['host']}/feed/{number}"
-    return Feed.objects.create(url=address, identity=address, **columns)
-
-
-def make_entry(feed, number=1, **columns):
-    columns = {"host": feed.host, "sort_at": NOW, "title": f"Post {number}", **columns}
-    return Entry.objects.create(
-        feed=feed,
-        identity=f"{feed.pk}-{number}",
-        guid=str(number),
-        url=f"https://{columns['host']}/{number}",
-        **columns,
-    )
-
-
 def pick(seed=1, **request):
     answer = picking.pick(PickRequest(**request), rng=Random(seed), now=NOW)
     return orjson.loads(answer)
@@ -64,14 +48,14 @@ def ids(**request):
 
 @pytest.mark.django_db
 def test_an_entry_is_what_the_api_promises(both_ways):
-    feed = make_feed(
+    feed = feed_number(
         host="www.bücher.example".encode("idna").decode(),
         title="Ex",
         site_url="https://www.xn--bcher-kva.example/",
         category=Category.objects.create(slug="art", name="Art"),
         language="de",
     )
-    entry = make_entry(
+    entry = entry_number(
         feed,
         title='"my_vote":null & <b>',
         author="Ann",
@@ -117,7 +101,7 @@ def test_an_entry_is_what_the_api_promises(both_ways):
 
 @pytest.mark.django_db
 def test_what_an_entry_does_not_have(both_ways):
-    make_entry(make_feed(language="fr"))
+    entry_number(feed_number(language="fr"))
     (entry,) = pick()["results"]
     assert entry["language"] == "fr"
     assert entry["published_at"] is None
@@ -146,7 +130,7 @@ def test_a_dead_link_is_called_dead():
 )
 @pytest.mark.django_db
 def test_an_untitled_post_is_called_by_its_text_or_address(title, excerpt, shown):
-    make_entry(make_feed(), title=title, excerpt=excerpt)
+    entry_number(feed_number(), title=title, excerpt=excerpt)
     assert pick()["results"][0]["title"] == shown
 
 
@@ -155,12 +139,12 @@ def test_an_untitled_post_is_called_by_its_text_or_address(title, excerpt, shown
 
 @pytest.mark.django_db
 def test_only_what_is_eligible_is_drawn(both_ways):
-    feed = make_feed()
-    good = make_entry(feed)
-    make_entry(feed, 2, hidden=True)
-    make_entry(feed, 3, dead_since=NOW)
-    make_entry(make_feed(2, active=False))
-    make_feed(3)
+    feed = feed_number()
+    good = entry_number(feed)
+    entry_number(feed, 2, hidden=True)
+    entry_number(feed, 3, dead_since=NOW)
+    entry_number(feed_number(2, active=False))
+    feed_number(3)
     assert pick(count=5) == {
         "results": [picking.entry_json(_row(good))],
         "pool": {"eligible": 1, "exhausted": True},
@@ -181,9 +165,9 @@ def test_an_empty_pool_is_an_empty_answer(request_):
 @pytest.mark.django_db
 def test_the_pool_counts_what_the_filters_leave_before_exclude(both_ways):
     category = Category.objects.create(slug="art", name="Art")
-    feed = make_feed(category=category)
-    entries = [make_entry(feed, number) for number in range(3)]
-    make_entry(make_feed(2))
+    feed = feed_number(category=category)
+    entries = [entry_number(feed, number) for number in range(3)]
+    entry_number(feed_number(2))
     out = frozenset({entries[0].pk, 12_345})
     answer = pick(count=2, category="art", exclude=out)
     assert answer["pool"] == {"eligible": 3, "exhausted": False}
@@ -195,15 +179,15 @@ def test_the_pool_counts_what_the_filters_leave_before_exclude(both_ways):
 
 @pytest.mark.django_db
 def test_the_filters(both_ways):
-    art = make_feed(
+    art = feed_number(
         1, category=Category.objects.create(slug="art", name="Art"), language="en"
     )
-    plain = make_feed(2, language="de-AT")
+    plain = feed_number(2, language="de-AT")
     day = timedelta(days=1)
-    new = make_entry(art, 1, published_at=NOW - 2 * day, language="fr")
-    old = make_entry(art, 2, published_at=NOW - 9 * day)
-    undated = make_entry(plain, 1)
-    ahead = make_entry(plain, 2, published_at=NOW + day)
+    new = entry_number(art, 1, published_at=NOW - 2 * day, language="fr")
+    old = entry_number(art, 2, published_at=NOW - 9 * day)
+    undated = entry_number(plain, 1)
+    ahead = entry_number(plain, 2, published_at=NOW + day)
     assert ids() == {new.pk, old.pk, undated.pk, ahead.pk}
     assert ids(category="art") == {new.pk, old.pk}
     assert ids(category="none") == set()
@@ -224,10 +208,10 @@ def test_the_filters(both_ways):
 def test_votes_weigh_by_the_law(both_ways):
     """Numbers worked out by hand: P = 0.6, feeds 0.7 and 0.5, entries as below."""
     PoolState.objects.create(pk=1, up=25, down=15)
-    liked, plain = make_feed(1, up=8, down=2), make_feed(2, up=4, down=6)
-    first = make_entry(liked, 1, up=5)
-    second = make_entry(liked, 2)
-    third = make_entry(plain, 1)
+    liked, plain = feed_number(1, up=8, down=2), feed_number(2, up=4, down=6)
+    first = entry_number(liked, 1, up=5)
+    second = entry_number(liked, 2)
+    third = entry_number(plain, 1)
     feeds = {1: (0.7 / 0.6) ** 2, 2: (0.5 / 0.6) ** 2}
     of_first, of_second = (0.85 / 0.6) ** 2, (0.7 / 0.6) ** 2
     share = feeds[1] / sum(feeds.values())
@@ -253,11 +237,11 @@ def test_votes_weigh_by_the_law(both_ways):
 
 @pytest.mark.django_db
 def test_a_rule_hides_at_once_and_gives_back_at_once(both_ways):
-    feed = make_feed(1, host="blog.bad.example")
-    entries = {make_entry(feed).pk, make_entry(feed, 2, host="good.example").pk}
-    other = make_feed(2)
-    stays = make_entry(other)
-    guest = make_entry(other, 2, host="bad.example")
+    feed = feed_number(1, host="blog.bad.example")
+    entries = {entry_number(feed).pk, entry_number(feed, 2, host="good.example").pk}
+    other = feed_number(2)
+    stays = entry_number(other)
+    guest = entry_number(other, 2, host="bad.example")
     everything = {*entries, stays.pk, guest.pk}
     assert ids() == everything
     rule = BlacklistedDomain.objects.create(domain="bad.example")
@@ -272,13 +256,13 @@ def test_a_rule_hides_at_once_and_gives_back_at_once(both_ways):
 @pytest.mark.django_db
 def test_impact_says_what_rules_would_hide():
     categories = [Category.objects.create(slug=s, name=s) for s in ("art", "food")]
-    one = make_feed(1, host="one.example", category=categories[0])
-    two = make_feed(2, host="two.example", category=categories[1])
-    make_entry(one, 1)
-    make_entry(one, 2, host="sub.one.example")
-    make_entry(two, 1)
-    make_entry(two, 2, host="sub.one.example")
-    make_entry(two, 3, host="one.example")
+    one = feed_number(1, host="one.example", category=categories[0])
+    two = feed_number(2, host="two.example", category=categories[1])
+    entry_number(one, 1)
+    entry_number(one, 2, host="sub.one.example")
+    entry_number(two, 1)
+    entry_number(two, 2, host="sub.one.example")
+    entry_number(two, 3, host="one.example")
 
     def impact(*rules):
         found = picking.impact([RuleSpec(*rule) for rule in rules])
@@ -314,10 +298,10 @@ def test_impact_on_an_empty_pool():
 def test_categories_count_what_may_be_drawn():
     art = Category.objects.create(slug="art", name="Art")
     Category.objects.create(slug="empty", name="Empty")
-    feeds = [make_feed(1, category=art), make_feed(2, category=art), make_feed(3)]
+    feeds = [feed_number(1, category=art), feed_number(2, category=art), feed_number(3)]
     for feed in feeds:
-        make_entry(feed, 1)
-        make_entry(feed, 2, host="bad.example")
+        entry_number(feed, 1)
+        entry_number(feed, 2, host="bad.example")
     assert picking.eligible_by_category() == {"art": 4}
     BlacklistedDomain.objects.create(domain="bad.example")
     assert picking.eligible_by_category() == {"art": 2}
@@ -328,8 +312,8 @@ def test_categories_count_what_may_be_drawn():
 
 @pytest.fixture
 def three_entries(db):
-    feed = make_feed()
-    return [make_entry(feed, number) for number in range(3)]
+    feed = feed_number()
+    return [entry_number(feed, number) for number in range(3)]
 
 
 def test_the_plain_call_asks_the_database_nothing(
@@ -516,13 +500,13 @@ def wait_until(true, seconds=20):
 @pytest.mark.django_db(transaction=True)
 def test_a_thread_keeps_the_snapshot_right(monkeypatch):
     monkeypatch.setattr(picking, "TICK", 0.02)
-    entry = make_entry(make_feed())
+    entry = entry_number(feed_number())
     picking.start()
     thread = picking._keeper
     picking.start()
     assert picking._keeper is thread
     wait_until(lambda: picking.status().loaded)
-    make_entry(entry.feed, 2)
+    entry_number(entry.feed, 2)
     PoolState.touch()
     wait_until(lambda: picking.status().entries == 2)
     picking.stop()
@@ -569,7 +553,7 @@ def test_the_thread_gives_its_connection_back(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_first_requests_at_once_build_once(monkeypatch):
-    make_entry(make_feed())
+    entry_number(feed_number())
     built, build = [], picking._build
     barrier = threading.Barrier(5)
 

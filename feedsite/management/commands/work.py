@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from types import FrameType
 from typing import Any
 
@@ -55,10 +54,6 @@ def chores() -> list[Chore]:
         Chore("forget sessions", DAY, SessionStore.clear_expired),
         Chore("score entries", DAY, feedback.rescore),
     ]
-
-
-def _now(forget: Callable[[datetime], object]) -> Callable[[], object]:
-    return lambda: forget(timezone.now())
 
 
 def _forget_holds() -> None:
