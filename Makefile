@@ -30,7 +30,9 @@ test: .venv/dev
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	HTTPS=true NUM_PROXIES=1 ALLOWED_HOSTS=feeds.example.org SECRET_KEY= \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
-	$(BIN)/pytest --cov --cov-report=term
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include=$(PURE) --fail-under=100 > var/test/pure.txt \
 		|| { cat var/test/pure.txt; echo "The pure modules need 100 %."; exit 1; }
 	@$(BIN)/python -m tests.postgresql $(BIN)/pytest

@@ -1,7 +1,9 @@
 """What every test stands on."""
 
+import io
 from pathlib import Path
 
+import coverage
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -36,3 +38,12 @@ def _nothing_in_memory() -> None:
 
     cache.forget()
     picking.forget()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Under `coverage run`: its report, so that the closing line is pytest's own."""
+    if (running := coverage.Coverage.current()) is not None:
+        terminalreporter.section("coverage")
+        table = io.StringIO()
+        running.report(file=table)
+        terminalreporter.write(table.getvalue())
