@@ -115,6 +115,12 @@ def test_every_format(body, language, ttl, dated, text):
         assert entry.author == ("Ann" if dated else "")
 
 
+def test_the_servers_charset_counts():
+    body = "<rss version='2.0'><channel><title>Привет</title></channel></rss>"
+    feed = parse(body.encode("koi8-r"), content_type="text/xml; charset=koi8-r")
+    assert feed.title == "Привет"
+
+
 def test_an_empty_feed_is_a_feed():
     assert parse(rss(channel="<title>New</title>")).entries == ()
 
@@ -126,6 +132,11 @@ def test_an_empty_feed_is_a_feed():
         (b" \r\n\t", "", "the answer is empty"),
         (SITE, "application/xml", "this is a web page, not a feed"),
         (b"<html><body>404</body></html>", "", "this is a web page, not a feed"),
+        (
+            b"<!doctype html><item><link>/a</link></item>",
+            "",
+            "this is a web page, not a feed",
+        ),
         (b"Sorry.", "text/html", "this is a web page, not a feed"),
         (b"Sorry.<html>", "", "this is a web page, not a feed"),
         (b"Sorry.", "text/plain", "this is not a feed"),
@@ -394,6 +405,12 @@ def test_links_are_absolute(link, url):
     assert entry.url == url
 
 
+def test_links_are_relative_to_the_feed_not_to_the_site():
+    body = rss("<item><link>a</link></item>", "<link>https://other.example/</link>")
+    (entry,) = parse(body, url="https://blog.example/sub/feed.xml").entries
+    assert entry.url == "https://blog.example/sub/a"
+
+
 @pytest.mark.parametrize(
     "link",
     [
@@ -585,6 +602,10 @@ def test_json_of_wrong_types(fields):
     assert entry.url == "https://blog.example/post"
     assert isinstance(entry.title, str)
     assert "\ud800" not in entry.title
+
+
+def test_true_is_no_title():
+    assert json_item(title=True).title == "https://blog.example/post"
 
 
 def test_json_items_that_are_none():
@@ -913,10 +934,11 @@ async def test_so_many_children_and_no_more():
     assert not any(child.alive for child in children)
 
 
-async def test_a_child_knows_no_secrets_and_no_django(parsers, monkeypatch):
+async def test_a_child_stands_apart(parsers, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "hush")
     await good(parsers)
     (child,) = parsers._idle
+    assert os.getsid(child._process.pid) != os.getsid(0)  # Ctrl-C is not for it
     proc = Path(f"/proc/{child._process.pid}")
     assert b"hush" not in (proc / "environ").read_bytes()
     code = "import sys, feeds.parsing; print(*sys.modules)"
@@ -965,18 +987,23 @@ def wait_for(condition: Callable[[], bool], seconds: float = 8) -> None:
 
 
 @pytest.mark.parametrize(
-    "script",
-    ["exit 1", "printf '\\377\\377\\377\\377 and more'", "printf '\\0'", None],
+    ("script", "message"),
+    [
+        ("exit 1", "the parsing child does not start"),
+        ("printf '\\0'", "the parsing child does not start"),
+        ("printf '\\377\\377\\377\\377 and'", "the child says what no child says"),
+        (None, "No such file"),
+    ],
 )
 async def test_a_child_that_does_not_start_is_no_fault_of_the_feed(
-    parsers, monkeypatch, tmp_path, script
+    parsers, monkeypatch, tmp_path, script, message
 ):
     program = tmp_path / "python"
     if script:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    with pytest.raises(OSError, match=r"child|No such file"):
+    with pytest.raises(OSError, match=message):
         await parsed(parsers, rss2())
 
 
