@@ -27,7 +27,6 @@ from blacklist import cache
 from feeds import feedback, feedlists, picking, storing
 from feeds.models import Category, Entry, Feed, PoolState
 from feeds.serializers import (
-    BIGGEST_ID,
     AtomSerializer,
     CategorySerializer,
     EntrySerializer,
@@ -90,7 +89,7 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
 
     @extend_schema(parameters=[_TOKEN], responses={200: EntrySerializer, **_MISSING})
     def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(_entry_json(request, pk=_id(pk)))
+        return Response(_entry_json(request, pk=pk))
 
     @extend_schema(
         parameters=[LookupSerializer, _TOKEN],
@@ -168,7 +167,6 @@ class FeedViewSet(viewsets.ModelViewSet[Feed]):
         return feeds if self.request.user.is_staff else feeds.filter(active=True)
 
     def get_object(self) -> Feed:
-        _id(self.kwargs["pk"])
         feed = super().get_object()
         if not self.request.user.is_staff and cache.current().blocks(feed.host):
             raise Http404
@@ -298,13 +296,6 @@ def _parameters(form: type[Serializer[Any]], request: Request) -> dict[str, Any]
     return values
 
 
-def _id(text: str) -> int:
-    number = int(text)
-    if number > BIGGEST_ID:
-        raise Http404
-    return number
-
-
 def _token(request: Request) -> str:
     """The client's token; "" when it is missing or malformed."""
     token = request.headers.get("X-Client-Token", "")
@@ -381,7 +372,7 @@ def _heard(hear: Callable[..., Any], request: Request, pk: str, **said: Any) -> 
         raise ValidationError({"X-Client-Token": [message]})
     network = feedback.network_of(request.META, settings.NUM_PROXIES)
     try:
-        return hear(_id(pk), token=token, network=network, now=timezone.now(), **said)
+        return hear(int(pk), token=token, network=network, now=timezone.now(), **said)
     except feedback.TooMany as error:
         raise Throttled(error.retry_after, "Too many from your network.") from error
     except Entry.DoesNotExist as error:

@@ -1,7 +1,6 @@
 """What all of the API has in common: bodies, errors, pages, who may write."""
 
 import hashlib
-import math
 import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -11,10 +10,10 @@ from io import BytesIO
 from typing import IO, Any, ClassVar, NamedTuple
 
 import orjson
-from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as InvalidValue
 from django.db.models import Model, Q, QuerySet
 from django.http import (
+    Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseNotModified,
@@ -57,7 +56,10 @@ class JSONParser(parsers.BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        body = stream.read(MAX_BODY + 1)
+        try:
+            body = stream.read(MAX_BODY + 1)
+        except UnreadablePostError as error:
+            raise exceptions.ParseError("The body did not arrive.") from error
         if len(body) > MAX_BODY:
             raise TooLarge
         try:
@@ -114,13 +116,12 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     # Here, not above: rest_framework.views reads the settings that name this module.
     from rest_framework.views import exception_handler as status_and_headers
 
-    error = _as_api_error(error)
+    if isinstance(error, Http404):
+        error = exceptions.NotFound()
     response = status_and_headers(error, context)
     if response is None or not isinstance(error, exceptions.APIException):
+        # The middleware and the handlers below answer.
         return None
-    wait = getattr(error, "wait", None)
-    if wait is not None:
-        response.headers["Retry-After"] = str(math.ceil(wait))
     response.data = _problem_of(error)
     # Errors are JSON also where the answer is a page or a feed.
     request = context.get("request")
@@ -130,25 +131,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     return response
 
 
-class Unavailable(exceptions.APIException):
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = _LOCKED
-    default_code = "locked"
-    wait = 1
-
-
-def _as_api_error(error: Exception) -> Exception:
-    if sqlite.is_locked(error):
-        return Unavailable()
-    if isinstance(error, RequestDataTooBig):
-        return TooLarge()
-    if isinstance(error, SuspiciousOperation | BadRequest | UnreadablePostError):
-        return exceptions.ParseError("The request cannot be read.")
-    return error
-
-
 def _problem_of(error: exceptions.APIException) -> dict[str, Any]:
-    # Django's own 404 and 403 have been made DRF's by now, or have one message.
     if isinstance(error, exceptions.ValidationError):
         errors = _by_field(error.detail)
         field, messages = next(iter(errors.items()), ("", ["Invalid."]))
