@@ -6,12 +6,13 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 PURE := feeds/feedlists.py,feeds/politeness.py,feeds/parsing.py,feeds/ranking.py,blacklist/domains.py,blacklist/formats.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean
+.PHONY: help run test lint bench format lock clean
 
 help:
 	@echo "make run     set up what is missing and serve on http://127.0.0.1:8000/"
 	@echo "make test    everything that CI checks"
 	@echo "make lint    only ruff, mypy and the import contracts"
+	@echo "make bench   measure; results go to benchmarks/results/ (some minutes)"
 	@echo "make format  let ruff write the code its way"
 	@echo "make lock    pin requirements*.in again"
 	@echo "make clean   remove .venv/ and caches; var/, which holds the data, stays"
@@ -42,6 +43,10 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.held_lock
+	$(BIN)/python -m benchmarks.blacklist_live
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
