@@ -265,6 +265,8 @@ def test_links_lead_out_safely(admin):
         assert (
             f'<a href="{address}" rel="noopener noreferrer" target="_blank">' in shown
         )
+        outside = re.findall(r"<a [^>]*href=.http[^>]*>", shown)
+        assert all('rel="noopener noreferrer"' in link for link in outside)
 
 
 # Reports and categories

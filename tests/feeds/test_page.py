@@ -217,20 +217,27 @@ def test_a_click_before_anything_was_fetched_opens_its_tab_all_the_same(context,
     with context.expect_page() as opened:
         waste(page).click()
     assert opened.value.url == "about:blank"
+    assert opened.value.evaluate("window.opener") is None
     held[0].continue_()
     opened.value.wait_for_url("**/static/**")
-    assert opened.value.evaluate("window.opener") is None
     page.locator("#post").wait_for()
 
 
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_it_works_where_storage_is_refused(context, site):
-    page = context.new_page()
-    page.add_init_script(
+@pytest.mark.parametrize(
+    "refused",
+    [
         "Object.defineProperty(window, 'localStorage',"
-        " {get() { throw new DOMException('no', 'SecurityError') }})"
-    )
+        " {get() { throw new DOMException('no', 'SecurityError') }})",
+        "Storage.prototype.setItem ="
+        " () => { throw new DOMException('no', 'QuotaExceededError') }",
+    ],
+    ids=["all", "more"],
+)
+def test_it_works_where_storage_is_refused(context, site, refused):
+    page = context.new_page()
+    page.add_init_script(refused)
     with page.expect_response("**/random/**"):
         page.goto(site + "/")
     assert len({press(page)[1] for _ in range(3)}) == 3

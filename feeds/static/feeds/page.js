@@ -133,14 +133,14 @@
     }
     // Nothing is ready: the tab is opened now and sent on when the post is known.
     const tab = window.open("about:blank", "_blank");
+    if (tab) {
+      tab.opener = null;
+    }
     waste.disabled = true;
     say("Looking for a post…");
     try {
       const entry = await (drawn?.promise.catch(() => next()) ?? next());
-      if (tab) {
-        tab.opener = null;
-        tab.location.replace(entry.url);
-      }
+      tab?.location.replace(entry.url);
       show(entry);
       if (!tab) {
         say("Your browser did not let a tab open: follow the link below.");
