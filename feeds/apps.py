@@ -1,17 +1,17 @@
 """What is connected when Django starts."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.apps import AppConfig
+
+from blacklist import hooks
+from blacklist.domains import RuleSpec
 
 
 class FeedsConfig(AppConfig):
     name = "feeds"
 
     def ready(self) -> None:
-        from blacklist import hooks
-
         hooks.fetch = _fetch
         hooks.impact = _impact
 
@@ -23,7 +23,7 @@ def _fetch(url: str) -> bytes:
     return loading.fetch_bytes(url)
 
 
-def _impact(rules: Sequence[Any]) -> Any:
+def _impact(rules: Sequence[RuleSpec]) -> hooks.Impact:
     from feeds import picking
 
     return picking.impact(rules)

@@ -812,6 +812,9 @@ def test_staff_change_a_feed(staff, feed):
     assert response.status_code == 200
     response = write(staff, "PATCH", path, {"site_url": "https://new.example/"})
     assert Feed.objects.get(pk=feed.pk).host == "new.example"
+    response = write(staff, "PATCH", path, {"site_url": ""})
+    assert response.status_code == 200
+    assert Feed.objects.get(pk=feed.pk).host == "blog.example"
 
 
 def test_a_write_keeps_votes_that_come_in_meanwhile(staff, feed, monkeypatch):

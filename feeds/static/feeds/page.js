@@ -3,6 +3,11 @@
 (() => {
   const REMEMBERED = 100; // ids not to show again; the server takes up to 200
   const FRESH = 60_000; // ms a post fetched ahead may wait for its click
+  const SAID = {
+    1: "Thank you: there will be more like this.",
+    [-1]: "Thank you: there will be less like this.",
+    0: "Your vote is taken back.",
+  };
   const PATIENCE = 10_000; // ms until the server counts as out of reach
 
   const main = document.querySelector("main");
@@ -213,7 +218,7 @@
           votes.up.focus();
         }
         mark(tally.my_vote);
-        say(value ? "Thank you, your vote counts." : "Your vote is taken back.");
+        say(SAID[value]);
       }
     } catch (error) {
       complain(error);

@@ -1,0 +1,20 @@
+"""What the blacklist, which knows nothing of feeds, is given by them."""
+
+import pytest
+
+from blacklist import domains, hooks
+from tests.feeds.rows import make_entries, make_feed, read_pool
+
+
+def test_the_blacklist_fetches_through_the_guarded_fetcher(monkeypatch):
+    monkeypatch.setattr("feeds.loading.fetch_bytes", lambda url: url.encode())
+    assert hooks.fetch("https://lists.example/") == b"https://lists.example/"
+
+
+@pytest.mark.django_db
+def test_the_blacklist_learns_what_a_rule_would_hide():
+    make_entries(make_feed("bad.example"), 2)
+    make_entries(make_feed("good.example"), 3)
+    read_pool()
+    impact = hooks.impact([domains.RuleSpec("bad.example", True, "block")])
+    assert (impact.feeds, impact.entries) == (1, 2)
