@@ -8,6 +8,8 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from tests.feeds.internet import Internet
+
 
 @pytest.fixture(scope="session", autouse=True)
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -38,6 +40,16 @@ def _nothing_in_memory() -> None:
 
     cache.forget()
     picking.forget()
+
+
+@pytest.fixture
+def net(settings):
+    """An internet on loopback, asked without pauses."""
+    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = True
+    settings.FEEDS_HOST_INTERVAL = 0
+    settings.FEEDS_PLATFORM_INTERVAL = 0
+    with Internet() as net:
+        yield net
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -28,15 +28,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def net(settings):
-    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = True
-    settings.FEEDS_HOST_INTERVAL = 0
-    settings.FEEDS_PLATFORM_INTERVAL = 0
-    with Internet() as net:
-        yield net
-
-
-@pytest.fixture
 def command(tmp_path):
     """Run loadfeeds; gives what it printed, and its report as dicts."""
 

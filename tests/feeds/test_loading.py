@@ -23,19 +23,15 @@ from feeds.loading import (
     Unchanged,
 )
 from feeds.models import Entry, Feed, HeldHost
-from tests.feeds.internet import Answer, Internet, atom, redirect, rss2
+from tests.feeds.internet import Answer, atom, redirect, rss2
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def net(settings):
-    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = True
-    settings.FEEDS_HOST_INTERVAL = 0
-    settings.FEEDS_PLATFORM_INTERVAL = 0
+def net(net, settings):
     settings.FEEDS_HOST_CONNECTIONS = settings.FEEDS_PLATFORM_CONNECTIONS = 50
-    with Internet() as net:
-        yield net
+    return net
 
 
 @pytest.fixture

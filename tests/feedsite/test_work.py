@@ -23,19 +23,15 @@ from feeds import feedback, storing
 from feeds.feedlists import FeedSpec
 from feeds.models import DailySalt, Entry, Feed, HeldHost, PoolState
 from feedsite.management.commands import work
-from tests.feeds.internet import Answer, Internet, rss2
+from tests.feeds.internet import Answer, rss2
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def net(settings):
-    settings.FEEDS_ALLOW_PRIVATE_ADDRESSES = True
-    settings.FEEDS_HOST_INTERVAL = 0
-    settings.FEEDS_PLATFORM_INTERVAL = 0
-    with Internet() as net:
-        settings.FEEDS_HTTP_PROXY = net.proxy
-        yield net
+def net(net, settings):
+    settings.FEEDS_HTTP_PROXY = net.proxy
+    return net
 
 
 def add(*urls):

@@ -1,14 +1,10 @@
 """exportblacklist: the rules as a list."""
 
-import contextlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
-from blacklist import formats, importing
+from blacklist import formats, importing, output
 
 
 class Command(BaseCommand):
@@ -29,16 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         written = formats.Written()
         pieces = importing.export(options["format"], written)
-        if options["file"] in (None, "-"):
-            for piece in pieces:
-                self.stdout.write(piece, ending="")
-        else:
-            try:
-                _write(Path(options["file"]), pieces)
-            except OSError as error:
-                raise CommandError(
-                    f"Cannot write {options['file']}: {error.strerror}."
-                ) from error
+        output.write(pieces, options["file"], self.stdout)
         self.stderr.write(_said(written, options["file"] or "standard output"))
 
 
@@ -50,19 +37,3 @@ def _said(written: formats.Written, where: str) -> str:
         )
         text += f" Left out: {lost}; CSV and JSON have them."
     return text
-
-
-def _write(path: Path, pieces: Iterator[str]) -> None:
-    if path.exists() and not path.is_file():  # A pipe, /dev/stdout, ...
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        return
-    # Beside it first: whoever reads FILE finds a whole list, the old or the new.
-    made = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with made.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        made.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            made.unlink()

@@ -1,0 +1,50 @@
+"""Where a command's text goes: a file, whole or not at all, or standard output."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from django.core.management.base import CommandError, OutputWrapper
+
+
+def write(pieces: Iterable[str], file: str | None, stdout: OutputWrapper) -> None:
+    """Write to `file`; to standard output where that is None or `-`.
+
+    Raises CommandError where the file cannot be written.
+    """
+    if file in (None, "-"):
+        _print(pieces, stdout)
+        return
+    try:
+        _save(Path(str(file)), pieces)
+    except OSError as error:
+        raise CommandError(f"Cannot write {file}: {error.strerror}.") from error
+
+
+def _print(pieces: Iterable[str], stdout: OutputWrapper) -> None:
+    try:
+        for piece in pieces:
+            stdout.write(piece, ending="")
+        stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has had enough (`| head`). What is left in the buffer must go
+        # somewhere, else Python complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _save(path: Path, pieces: Iterable[str]) -> None:
+    if path.exists() and not path.is_file():  # A pipe, /dev/stdout, ...
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+        return
+    # Beside it first: whoever reads FILE finds a whole list, the old or the new.
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with made.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+        made.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            made.unlink()
