@@ -208,5 +208,7 @@ LOGGING = {
         # Else whoever asks for what is not there writes a line of our log each time.
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # Django leaves it to the server to drop the body of a HEAD, which says so.
+        "gunicorn.http.wsgi": {"level": "ERROR"},
     },
 }
