@@ -26,8 +26,8 @@ LIST = "/admin/blacklist/blacklisteddomain/"
 
 @dataclass(frozen=True)
 class Edit:
-    """Seconds from the admin's answer until the slowest worker hid it again, and
-    until it showed it again once the rule was gone."""
+    """Seconds from the admin's answer until every worker, when asked, hid the entry;
+    and until every worker showed it again once the rule was gone."""
 
     hidden: float
     shown: float
@@ -65,7 +65,7 @@ async def _edits(site: Server, readers: int, edits: int) -> list[Edit]:
                 entry = entries[number % len(entries)]
                 await operator.block(entry["domain"])
                 hidden = await _slowest(workers, entry["id"], 404)
-                await operator.unblock()
+                await operator.unblock(entry["domain"])
                 done.append(Edit(hidden, await _slowest(workers, entry["id"], 200)))
             return done
         finally:
@@ -86,14 +86,13 @@ class Operator:
 
     async def block(self, domain: str) -> None:
         await self._fill_in(LIST + "add/", domain=domain)
+
+    async def unblock(self, domain: str) -> None:
         async with self._session.get(LIST, params={"q": domain}) as response:
             page = await response.text()
         found = re.search(rf"{LIST}(\d+)/change/", page)
         assert found, "the rule is not in the list"
-        self._rule = found[1]
-
-    async def unblock(self) -> None:
-        await self._fill_in(f"{LIST}{self._rule}/delete/", post="yes")
+        await self._fill_in(f"{LIST}{found[1]}/delete/", post="yes")
 
     async def _fill_in(self, path: str, **values: str) -> None:
         async with self._session.get(path) as response:
@@ -196,13 +195,15 @@ def _target(descriptor: Path) -> Path | None:
 async def _slowest(workers: list[Worker], entry: int, status: int) -> float:
     began = time.monotonic()
 
-    async def until_it_answers(worker: Worker) -> None:
+    async def until_it_answers(worker: Worker) -> float:
+        asked = began
         while await worker.status(f"/api/v1/entries/{entry}/") != status:
-            assert time.monotonic() - began < PATIENCE, "a worker never followed"
+            assert asked - began < PATIENCE, "a worker never followed"
             await asyncio.sleep(0.01)
+            asked = time.monotonic()
+        return asked - began
 
-    await asyncio.gather(*(until_it_answers(worker) for worker in workers))
-    return time.monotonic() - began
+    return max(await asyncio.gather(*(until_it_answers(one) for one in workers)))
 
 
 async def _reader(site: Server, stop: asyncio.Event) -> None:
