@@ -16,7 +16,7 @@ from django.db import Error, close_old_connections, connection, transaction
 from django.db.models import Case, F, IntegerField, Value, When
 
 from blacklist import domains, packed
-from blacklist.models import BlacklistedDomain, Hit, Revision, rules_changed
+from blacklist.models import BATCH, BlacklistedDomain, Hit, Revision, rules_changed
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,6 @@ FLUSH = 1.0
 # first, nor more than the second, since they come in one row.
 _SMALL = 1_000
 _LARGE = 200_000
-
-_BATCH = 500  # rows a commit
 
 # A rule as a small number, the greater the stronger among those of one name. Small
 # ones are shared by Python: a million rules cost their names and the dict.
@@ -342,8 +340,8 @@ def flush_hits() -> None:
         taken = dict(_hits)
         _hits.clear()
     names = sorted(taken)
-    for start in range(0, len(names), _BATCH):
-        some = {name: taken[name] for name in names[start : start + _BATCH]}
+    for start in range(0, len(names), BATCH):
+        some = {name: taken[name] for name in names[start : start + BATCH]}
         try:
             _store(some)
         except Error as error:

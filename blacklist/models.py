@@ -22,6 +22,8 @@ from blacklist import domains
 KEEP_RETIRED = timedelta(days=90)
 KEEP_HITS = timedelta(days=400)
 
+BATCH = 500  # rows a commit, so that nobody waits long for the write lock
+
 # Sent when rules change here, and again once that is committed.
 rules_changed = Signal()
 
@@ -334,6 +336,8 @@ def forget_old(now: datetime) -> int:
 
 def _delete(rows: models.QuerySet[Any], old: models.QuerySet[Any]) -> int:
     count = 0
-    while keys := list(old.values_list("pk", flat=True)[:500]):
-        count += rows.filter(pk__in=keys).delete()[1][rows.model._meta.label]
+    while keys := list(old.values_list("pk", flat=True)[:BATCH]):
+        deleted = rows.filter(pk__in=keys).delete()[1]
+        # Another process may have been faster.
+        count += deleted.get(rows.model._meta.label, 0)
     return count

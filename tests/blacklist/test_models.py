@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 
 from blacklist import importing
 from blacklist.models import (
@@ -242,6 +243,19 @@ def test_old_hits_and_long_retired_rules_are_forgotten():
     }
     assert Hit.objects.count() == 2
     assert Revision.current() == before
+
+
+def test_two_may_forget_the_same_rows_at_once(monkeypatch):
+    rule = rules.create(domain="example.com", retired_at=NOW - 2 * KEEP_RETIRED)
+    delete = QuerySet.delete
+
+    def second(rows):
+        delete(rows)
+        return delete(rows)
+
+    monkeypatch.setattr(QuerySet, "delete", second)
+    assert forget_old(NOW) == 0
+    assert not BlacklistedDomain.everything.filter(pk=rule.pk)
 
 
 def test_a_rule_shows_as_it_is_typed():
