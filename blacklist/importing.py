@@ -1,20 +1,28 @@
 """Lists taken in as one batch, taken away again, and given out."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from blacklist import domains, formats, hooks
 from blacklist.formats import ListedRule, Skipped
-from blacklist.models import BlacklistedDomain, ImportBatch, RuleQuerySet
+from blacklist.models import (
+    BATCH,
+    BlacklistedDomain,
+    ImportBatch,
+    RuleQuerySet,
+)
 
-_CHUNK = 5_000
-_FEW = 500
+# Seconds between two commits: whoever waits for the lock tries every millisecond.
+_PAUSE = 0.005
 
 
 class ImportProblem(Exception):
@@ -107,48 +115,57 @@ def commit(
 
     `reason` is for rules that name none. `progress` hears how many are stored.
     """
+    now = timezone.now()
+    rules = [
+        BlacklistedDomain(
+            domain=rule.spec.domain,
+            include_subdomains=rule.spec.include_subdomains,
+            action=rule.spec.action,
+            reason=rule.reason or reason or "other",
+            note=rule.note,
+            expires_at=rule.expires_at,
+            review_at=rule.review_at,
+            source=BlacklistedDomain.Source.IMPORT,
+            created_at=now,
+            created_by=author,
+        )
+        for rule in plan.new
+    ]
+    staged = _stage(rules, progress)
     with transaction.atomic():
         batch = ImportBatch.objects.create(
             source=plan.source[:500],
             author=author,
+            created_at=now,
             added=len(plan.new),
             duplicates=plan.duplicates,
             suffixes=len(plan.suffixes),
             skipped=len(plan.skipped),
         )
-        now = timezone.now()
-        for start in range(0, len(plan.new), _CHUNK):
-            some = plan.new[start : start + _CHUNK]
-            BlacklistedDomain.objects.insert(
-                _rules(some, batch, author, reason or "other", now)
-            )
-            progress(start + len(some))
+        if rules:
+            staged.update(origin=batch.origin, retired_at=None)
     return batch
 
 
-def _rules(
-    listed: Sequence[ListedRule],
-    batch: ImportBatch,
-    author: Any,
-    reason: str,
-    now: datetime,
-) -> list[BlacklistedDomain]:
-    return [
-        BlacklistedDomain(
-            domain=rule.spec.domain,
-            include_subdomains=rule.spec.include_subdomains,
-            action=rule.spec.action,
-            reason=rule.reason or reason,
-            note=rule.note,
-            expires_at=rule.expires_at,
-            review_at=rule.review_at,
-            source=BlacklistedDomain.Source.IMPORT,
-            origin=batch.origin,
-            created_at=now,
-            created_by=author,
-        )
-        for rule in listed
-    ]
+def _stage(
+    rules: Sequence[BlacklistedDomain],
+    progress: Callable[[int], None] = lambda stored: None,
+) -> RuleQuerySet:
+    """Store rules as retired ones, which one update then makes live all at once.
+
+    A few a commit: one transaction around all would keep votes out for seconds.
+    Where this ends midway, forget_old() finds the rows.
+    """
+    origin = f"staged:{uuid4().hex}"
+    for start in range(0, len(rules), BATCH):
+        if start:
+            time.sleep(_PAUSE)
+        some = rules[start : start + BATCH]
+        for rule in some:
+            rule.origin = origin
+        BlacklistedDomain.everything.stage(some)
+        progress(start + len(some))
+    return BlacklistedDomain.everything.filter(origin=origin)
 
 
 def add_by_hand(
@@ -156,14 +173,8 @@ def add_by_hand(
 ) -> tuple[int, int]:
     """Store rules as an operator's own; how many were added, and known already."""
     wanted = {(rule.spec.domain, rule.spec.include_subdomains): rule for rule in rules}
-    with transaction.atomic():
-        own = BlacklistedDomain.objects.filter(origin="")
-        known: set[tuple[str, bool]] = set()
-        names = [domain for domain, _ in wanted]
-        for start in range(0, len(names), _FEW):
-            some = own.filter(domain__in=names[start : start + _FEW])
-            known.update(some.values_list("domain", "include_subdomains"))
-        new = [
+    staged = _stage(
+        [
             BlacklistedDomain(
                 domain=rule.spec.domain,
                 include_subdomains=rule.spec.include_subdomains,
@@ -172,12 +183,18 @@ def add_by_hand(
                 note=rule.note or note,
                 created_by=author,
             )
-            for key, rule in wanted.items()
-            if key not in known
+            for rule in wanted.values()
         ]
-        if new:
-            BlacklistedDomain.objects.insert(new)
-    return len(new), len(wanted) - len(new)
+    )
+    own = BlacklistedDomain.objects.filter(
+        origin="",
+        domain=OuterRef("domain"),
+        include_subdomains=OuterRef("include_subdomains"),
+    )
+    # Compared in the statement that adds, which begins once no other writer is left.
+    new = staged.exclude(Exists(own))
+    count = new.update(origin="", retired_at=None)
+    return count, len(wanted) - count
 
 
 def undo(batch: ImportBatch) -> int:

@@ -129,31 +129,35 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
                 rule.revision = revision
             return super().bulk_create(rules, *args, **options)
 
-    def insert(self, rules: Iterable["BlacklistedDomain"]) -> None:
-        """Create very many: a fraction of bulk_create()'s time; no keys come back."""
+    def stage(self, rules: Iterable["BlacklistedDomain"]) -> None:
+        """Create very many, retired and of no revision: nobody hears of them yet.
+
+        They become live by update(). It takes a fraction of bulk_create()'s time,
+        most of it before the lock is taken; no keys come back.
+        """
         connection = connections[self.db]
         quote = connection.ops.quote_name
         fields = [f for f in self.model._meta.concrete_fields if not f.primary_key]
         columns = ", ".join(quote(str(field.column)) for field in fields)
         values = ", ".join(["%s"] * len(fields))
         table = quote(self.model._meta.db_table)
-        with transaction.atomic(self.db, savepoint=False):
-            revision = Revision.next(self.db)
-            rows = []
-            for rule in rules:
-                rule.revision = revision
-                rows.append(
-                    [
-                        field.get_db_prep_save(getattr(rule, field.attname), connection)
-                        for field in fields
-                    ]
-                )
-            with connection.cursor() as cursor:
-                # Nothing in it but our own names of columns.
-                cursor.executemany(
-                    f"INSERT INTO {table} ({columns}) VALUES ({values})",  # noqa: S608
-                    rows,
-                )
+        rows = []
+        now = timezone.now()
+        for rule in rules:
+            rule.revision, rule.retired_at = 0, now
+            rows.append(
+                [
+                    field.get_db_prep_save(getattr(rule, field.attname), connection)
+                    for field in fields
+                ]
+            )
+        # Nothing in it but our own names of columns.
+        sql = f"INSERT INTO {table} ({columns}) VALUES ({values})"  # noqa: S608
+        with (
+            transaction.atomic(self.db, savepoint=False),
+            connection.cursor() as cursor,
+        ):
+            cursor.executemany(sql, rows)
 
 
 class LiveRules(models.Manager["BlacklistedDomain"]):

@@ -3,14 +3,24 @@
 import io
 import json
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
 
 from blacklist import formats, hooks, importing
-from blacklist.models import BlacklistedDomain, ImportBatch, Revision
+from blacklist.models import (
+    KEEP_RETIRED,
+    BlacklistedDomain,
+    ImportBatch,
+    Revision,
+    forget_old,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -83,7 +93,7 @@ def test_public_suffixes_come_in_only_when_confirmed():
 
 def test_all_or_nothing(monkeypatch):
     plan = importing.plan(b"a.example.com\nb.example.com\n", source="list")
-    monkeypatch.setattr(importing, "_CHUNK", 1)
+    monkeypatch.setattr(importing, "BATCH", 1)
 
     def fail(stored):
         if stored == 2:
@@ -95,6 +105,28 @@ def test_all_or_nothing(monkeypatch):
     assert not rules.exists()
     assert not ImportBatch.objects.exists()
     assert Revision.current() == before
+    # What was stored of it is in nobody's way, and goes with what is old.
+    assert importing.commit(plan).added == 2
+    later = timezone.now() + KEEP_RETIRED + timedelta(seconds=1)
+    assert forget_old(later) == 2
+    assert stored() == ["a.example.com", "b.example.com"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_leaves_others_their_turn_and_is_live_at_once(monkeypatch):
+    plan = importing.plan(b"a.example.com\nb.example.com\nc.example.com\n", source="")
+    monkeypatch.setattr(importing, "BATCH", 2)
+    seen = []
+
+    def look(count):
+        # Within a transaction nobody else could write.
+        seen.append((count, connection.in_atomic_block, rules.count()))
+
+    before = Revision.current()
+    importing.commit(plan, progress=look)
+    assert seen == [(2, False, 0), (3, False, 0)]
+    assert rules.count() == 3
+    assert set(rules.values_list("revision", flat=True)) == {before + 1}
 
 
 def test_many_by_hand_are_added_once():
@@ -122,6 +154,38 @@ def test_of_several_origins_the_one_that_counts_is_exported():
         "=b.example.com",
         "b.example.com",
     ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_may_add_the_same_at_once():
+    listed = formats.read(b"".join(b"%d.example.com\n" % n for n in range(50)))
+    stop = threading.Barrier(4)
+
+    def one():
+        try:
+            stop.wait(10)
+            return importing.add_by_hand(listed.rules, author=None)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(one) for _ in range(4)]
+    assert sorted(one.result() for one in done) == [(0, 50)] * 3 + [(50, 0)]
+    assert rules.count() == 50
+
+
+def test_a_rule_that_someone_adds_meanwhile_is_known(monkeypatch):
+    stage = importing._stage
+
+    def meanwhile(some):
+        staged = stage(some)
+        rules.create(domain="a.example.com", note="first")
+        return staged
+
+    monkeypatch.setattr(importing, "_stage", meanwhile)
+    listed = formats.read(b"a.example.com\nb.example.com\n")
+    assert importing.add_by_hand(listed.rules, author=None) == (1, 1)
+    assert rules.get(domain="a.example.com").note == "first"
 
 
 # The commands.

@@ -161,7 +161,7 @@ def test_no_way_of_writing_stores_what_is_no_canonical_domain(domain):
     for write in (
         lambda: rules.create(domain=domain),
         lambda: rules.bulk_create([new(domain)]),
-        lambda: rules.insert([new(domain)]),
+        lambda: rules.stage([new(domain)]),
         lambda: rules.update(domain=domain),
         lambda: rules.bulk_update(
             [BlacklistedDomain(pk=rule.pk, domain=domain)], ["domain"]
@@ -173,7 +173,7 @@ def test_no_way_of_writing_stores_what_is_no_canonical_domain(domain):
     assert not rules.filter(domain=domain)  # Asking for it is no error.
 
 
-def test_what_is_inserted_is_all_there():
+def test_what_is_staged_is_all_there_once_it_is_live():
     user = User.objects.create(username="operator")
     given = {
         "domain": "example.com",
@@ -188,7 +188,10 @@ def test_what_is_inserted_is_all_there():
         "created_at": NOW,
         "created_by_id": user.pk,
     }
-    rules.insert([BlacklistedDomain(**given), new()])
+    rules.stage([BlacklistedDomain(**given), new()])
+    assert not rules.exists()
+    assert Revision.current() == 0
+    BlacklistedDomain.everything.update(retired_at=None)
     rule = rules.get(domain="example.com")
     assert {name: getattr(rule, name) for name in given} == given
     assert rule.revision == rules.get(domain="new.example.com").revision == 1
