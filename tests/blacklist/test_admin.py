@@ -165,6 +165,16 @@ def test_a_rule_retired_meanwhile_does_not_come_back(admin, monkeypatch):
     assert not rules.exists()
 
 
+def test_a_rule_that_someone_adds_meanwhile_is_named(admin, monkeypatch):
+    there = rules.create(domain="example.com")
+    twin = BlacklistedDomain.twin
+    answers = iter([lambda rule: None, twin])
+    monkeypatch.setattr(BlacklistedDomain, "twin", lambda rule: next(answers)(rule))
+    answer = admin.post(ADD, FORM)
+    assert f"Rule {there.pk} is there already" in answer.text
+    assert rules.count() == 1
+
+
 def test_deleting_retires(admin):
     rule = rules.create(domain="example.com")
     Hit.objects.create(rule=rule, day=timezone.now().date(), count=1)
