@@ -197,8 +197,8 @@ async def _slowest(workers: list[Worker], entry: int, status: int) -> float:
 
     async def until_it_answers(worker: Worker) -> float:
         asked = began
-        while await worker.status(f"/api/v1/entries/{entry}/") != status:
-            assert asked - began < PATIENCE, "a worker never followed"
+        while (now := await worker.status(f"/api/v1/entries/{entry}/")) != status:
+            assert asked - began < PATIENCE, f"a worker still answers {now}"
             await asyncio.sleep(0.01)
             asked = time.monotonic()
         return asked - began
