@@ -216,12 +216,20 @@ def _read_json(listed: Listed, text: str) -> None:
         )
     for number, item in enumerate(items, start=1):
         fields = {"domain": item} if isinstance(item, str) else item
-        shown = item if isinstance(item, str) else orjson.dumps(item).decode()
+        shown = item if isinstance(item, str) else _json_of(item)
         if isinstance(fields, dict) and isinstance(fields.get("domain"), str):
             _add_fields(listed, number, fields, shown)
         else:
             reason = "There is no domain in it: use a text, or an object with 'domain'."
             listed.skipped.append(Skipped(number, _cut(shown), reason))
+
+
+def _json_of(item: Any) -> str:
+    try:
+        return orjson.dumps(item).decode()
+    except orjson.JSONEncodeError:
+        # It reads more levels than it writes.
+        return "(nested too deeply to be shown)"
 
 
 def _write_json(

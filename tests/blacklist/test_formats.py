@@ -140,6 +140,8 @@ def test_a_row_that_says_something_else_is_skipped(row, why):
         '{"domain": "a.example.com", "note": "' + "x" * 1001 + '"}',
         '{"domain": "a.example.com", "include_subdomains": 2}',
         '"com"',
+        "[" * 400 + "]" * 400,
+        '{"domain": "com", "x": ' + "[" * 400 + "]" * 400 + "}",
     ],
 )
 def test_an_item_that_says_something_else_is_skipped(item):
