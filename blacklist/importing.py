@@ -75,7 +75,9 @@ def plan(
     try:
         listed = formats.read(data, format=format, name=source)
     except formats.FormatError as error:
-        raise ImportProblem(str(error)) from error
+        raise ImportProblem(f"{source}: {error}") from error
+    if not listed.rules and not listed.skipped:
+        raise ImportProblem(f"{source}: There is no domain in it.")
     known = _known(source)
     new: list[ListedRule] = []
     suffixes: list[ListedRule] = []

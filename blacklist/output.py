@@ -1,16 +1,30 @@
-"""Where a command's text goes: a file, whole or not at all, or standard output."""
+"""What commands share: where their text goes, and what they say of the database."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from django.core.management.base import CommandError, OutputWrapper
+from django.db import Error
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Make one line of what the database says, for those who change all or nothing."""
+    try:
+        yield
+    except Error as error:
+        said = " ".join(str(error).split())
+        raise CommandError(
+            f"Nothing was done. The database says: {said}. Run manage.py migrate "
+            "first, if it is new; else try again."
+        ) from error
 
 
 def write(pieces: Iterable[str], file: str | None, stdout: OutputWrapper) -> None:
-    """Write to `file`; to standard output where that is None or `-`.
+    """Write to `file`, whole or not at all; to standard output if it is None or `-`.
 
     Raises CommandError where the file cannot be written.
     """

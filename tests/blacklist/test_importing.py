@@ -276,6 +276,9 @@ def test_importblacklist_reads_standard_input_and_addresses(monkeypatch):
         (b"a.example.com\n\xff\n", [], "not UTF-8"),
         (b'["a.example.com",', [], "not JSON"),
         (b"a.example.com\n", ["--format", "json"], "not JSON"),
+        (b"", [], "no domain"),
+        (b"# nothing\n", [], "no domain"),
+        (b"[]", [], "no domain"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(tmp_path, content, args, why):
@@ -285,6 +288,7 @@ def test_what_cannot_be_imported_is_one_line(tmp_path, content, args, why):
     with pytest.raises(CommandError, match=why) as refused:
         run("importblacklist", str(path), *args)
     assert "\n" not in str(refused.value)
+    assert str(path) in str(refused.value)
     assert refused.value.returncode == 1
     assert not BlacklistedDomain.everything.exists()
 

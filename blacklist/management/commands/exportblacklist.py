@@ -24,7 +24,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         written = formats.Written()
-        pieces = importing.export(options["format"], written)
+        with output.database_errors():
+            # All at once: who reads slowly, or stops, shall hold up no database.
+            pieces = list(importing.export(options["format"], written))
         output.write(pieces, options["file"], self.stdout)
         self.stderr.write(_said(written, options["file"] or "standard output"))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from blacklist import formats, importing
+from blacklist import formats, importing, output
 
 _SHOWN = 10
 
@@ -34,6 +34,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with output.database_errors():
+            self._import(options)
+
+    def _import(self, options: dict[str, Any]) -> None:
         source = options["source"]
         try:
             plan = importing.plan(

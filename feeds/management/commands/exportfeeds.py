@@ -1,6 +1,5 @@
 """exportfeeds: the feed list as OPML, text, CSV or JSON."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -27,16 +26,20 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        pieces = feedlists.write(_specs(), options["format"])
+        with output.database_errors():
+            specs = _specs()
+        pieces = feedlists.write(specs, options["format"])
         output.write(pieces, options["file"], self.stdout)
         if options["file"] not in (None, "-"):
             self.stderr.write(f"Wrote {options['file']}.")
 
 
-def _specs() -> Iterator[FeedSpec]:
+def _specs() -> list[FeedSpec]:
     feeds = Feed.objects.active().values_list(
         "url", "site_url", "title", "language", "category__name"
     )
     # All at once: who reads slowly, or stops, shall hold up no database.
-    for url, site_url, title, language, category in list(feeds):
-        yield FeedSpec(url, site_url, title, language, category or "")
+    return [
+        FeedSpec(url, site_url, title, language, category or "")
+        for url, site_url, title, language, category in feeds
+    ]
