@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import ngettext
 
-from feeds import feedlists
+from feeds import feedlists, storing
 from feeds.models import Category, Entry, Feed, PoolState, Report
 from feeds.serializers import by_address, known_address
 
@@ -39,7 +39,9 @@ def _update(rows: QuerySet[Any], **values: Any) -> int:
     for start in range(0, len(pks), _ROWS_A_TRANSACTION):
         chunk = pks[start : start + _ROWS_A_TRANSACTION]
         with transaction.atomic():
-            changed += rows.model._default_manager.filter(pk__in=chunk).update(**values)
+            some = rows.model._default_manager.filter(pk__in=chunk)
+            storing.lock(some)
+            changed += some.update(**values)
             PoolState.touch()
     return changed
 
@@ -184,19 +186,22 @@ class FeedAdmin(_PoolAdmin):
     def links(self, feed: Feed) -> SafeString:
         return format_html("{}<br>{}", _link(feed.site_url), _link(feed.url))
 
-    @admin.action(description="Pause: neither fetched nor shown at random")
+    @admin.action(
+        description="Pause: neither fetched nor shown at random",
+        permissions=["change"],
+    )
     def pause(self, request: HttpRequest, feeds: QuerySet[Feed]) -> None:
         count = _update(feeds, active=False)
         said = ngettext("%d feed is paused.", "%d feeds are paused.", count)
         self.message_user(request, said % count)
 
-    @admin.action(description="Resume")
+    @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, feeds: QuerySet[Feed]) -> None:
         count = _update(feeds, active=True, next_fetch_at=timezone.now())
         said = ngettext("%d feed is active again.", "%d feeds are active again.", count)
         self.message_user(request, said % count)
 
-    @admin.action(description="Fetch now")
+    @admin.action(description="Fetch now", permissions=["change"])
     def fetch_now(self, request: HttpRequest, feeds: QuerySet[Feed]) -> None:
         paused = feeds.filter(active=False).count()
         count = _update(feeds.filter(active=True), next_fetch_at=timezone.now())

@@ -23,7 +23,7 @@ from django.db.models import F, OuterRef, Subquery
 from django.utils.crypto import salted_hmac
 
 from blacklist import cache
-from feeds import ranking
+from feeds import ranking, storing
 from feeds.models import (
     DailySalt,
     Entry,
@@ -194,8 +194,7 @@ def _vote(entry: Entry, who: str, network: str, value: int, now: datetime) -> Ta
 
 def _rescore(pks: list[int]) -> int:
     # Locked first and read after: else what was read may be older than the lock.
-    locked = Entry.objects.filter(pk__in=pks).order_by("pk")
-    list(locked.select_for_update(no_key=True).values_list("pk"))
+    storing.lock(Entry.objects.filter(pk__in=pks))
     site = _site_rate()
     moved = []
     entries = Entry.objects.filter(pk__in=pks).select_related("feed")

@@ -529,7 +529,8 @@ class Loader:
             if now + length > self._held.get(host, now) + timedelta(seconds=1)
         }
         HeldHost.objects.bulk_create(
-            [HeldHost(host=host, until=until) for host, until in new.items()],
+            # In one order, so that two loaders never wait for each other.
+            [HeldHost(host=host, until=until) for host, until in sorted(new.items())],
             update_conflicts=True,
             unique_fields=["host"],
             update_fields=["until"],
@@ -643,6 +644,7 @@ class Loader:
                     stored = storing.store(feed, answer.parsed, timezone.now())
                     ttl = answer.parsed.ttl
                     _write(feed, self._asked_well(feed, answer.fetched, ttl=ttl))
+                    stored.tell()
                 return stored
             # On PostgreSQL two feeds with the same posts may wait for each other.
             except OperationalError:
@@ -668,9 +670,9 @@ class Loader:
             ),
             "failures": 0,
             "last_error": "",
-            "etag": _fits(answer.etag, 1000),
-            "last_modified": _fits(answer.last_modified, 200),
-            "moved_to": _fits(move.to, feedlists.URL_LIMIT),
+            "etag": answer.etag,
+            "last_modified": answer.last_modified,
+            "moved_to": move.to if len(move.to) <= feedlists.URL_LIMIT else "",
             "moved_times": move.times,
         }
 
@@ -681,19 +683,25 @@ class Loader:
                 address = feedlists.address(move.to)
             except feedlists.BadAddress:
                 return
-            storing.move(feed, address)
-
-
-def _fits(text: str, limit: int) -> str:
-    # A validator cut short is a wrong one: then rather none.
-    return text if len(text) <= limit and text.isprintable() else ""
+            storing.move(feed, address, now=timezone.now())
 
 
 def _write(feed: Feed, values: dict[str, object]) -> None:
     if "last_error" in values:
         reason = str(values["last_error"])
         values["last_error"] = " ".join(reason.replace("\0", " ").split())[:500]
-    Feed.objects.filter(pk=feed.pk).update(claimed_until=None, **values)
+    row = Feed.objects.filter(pk=feed.pk)
+    # What came from an address that an operator has changed meanwhile says nothing
+    # of the new one.
+    if not row.filter(url=feed.url).update(claimed_until=None, **values):
+        row.update(claimed_until=None)
+
+
+@transaction.atomic
+def _claim_until(ids: list[int], until: datetime | None) -> None:
+    feeds = Feed.objects.filter(pk__in=ids)
+    storing.lock(feeds)
+    feeds.update(claimed_until=until)
 
 
 class _Run:
@@ -736,7 +744,7 @@ class _Run:
         if self._asked:
             self._loader.network().cancel()
         for chunk in storing.chunks(self._claimed):
-            Feed.objects.filter(pk__in=chunk).update(claimed_until=None)
+            _claim_until(chunk, None)
 
     def _claim(self, ids: list[int]) -> bool:
         if ids and not self._started:
@@ -782,9 +790,7 @@ class _Run:
             return
         self._renewed_at = now
         for chunk in storing.chunks(list(self._claimed)):
-            Feed.objects.filter(pk__in=chunk).update(
-                claimed_until=now + self._loader._lease
-            )
+            _claim_until(chunk, now + self._loader._lease)
 
     def _settle_one(self) -> Iterator[Outcome]:
         wait = 1 if self._asked or self._busy else 0

@@ -2,6 +2,9 @@
 
 One post is one `Entry`, whoever lists it; one feed is one `Feed`, however its
 address is spelled. Everything here is safe to do again after it was cut off.
+
+Locks are taken in one order, that of votes too: entries, feeds, PoolState; many of
+one kind by their ids (`lock`).
 """
 
 import hashlib
@@ -9,12 +12,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ada_url
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import CharField, F, Q, QuerySet, Sum, Value
+from django.db.models.functions import Cast, Concat
 from django.utils.text import slugify
 
 from blacklist import cache, domains
@@ -48,10 +53,17 @@ class Added:
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of a parsed feed: entries that are new, entries that changed."""
+    """What became of a parsed feed: entries that are new, entries that changed, and
+    whether the feed's own row did."""
 
     new: int
     updated: int
+    described: bool = False
+
+    def tell(self) -> None:
+        """Tell the pool, if it changed: the last thing a transaction does."""
+        if self.new or self.updated or self.described:
+            PoolState.touch()
 
 
 # Identity
@@ -97,6 +109,16 @@ def chunks(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
     iterator = iter(rows)
     while chunk := list(islice(iterator, ROWS_A_TRANSACTION)):
         yield chunk
+
+
+def lock(rows: QuerySet[Any]) -> list[int]:
+    """Lock rows until the transaction ends, and give their ids.
+
+    In the order of their ids, so that two that lock many never wait for each other.
+    On SQLite the transaction itself is the lock.
+    """
+    locked = rows.order_by("pk").select_for_update(no_key=True)
+    return list(locked.values_list("pk", flat=True))
 
 
 # Feeds
@@ -175,9 +197,14 @@ def add_posts(specs: Sequence[FeedSpec], *, now: datetime) -> Stored:
     )
     for spec in specs:
         feed = feeds.get(feed_identity(spec.url))
-        if feed is not None and spec.posts:
-            entries = tuple(_entry_of(post) for post in spec.posts)
-            stored = store(feed, ParsedFeed("", "", "", "", entries, None), now=now)
+        if feed is None:
+            continue
+        # As in a feed the newest stands first, so the last ones are written first.
+        for chunk in chunks(reversed(spec.posts)):
+            entries = tuple(_entry_of(post) for post in reversed(chunk))
+            with transaction.atomic():
+                stored = store(feed, ParsedFeed("", "", "", "", entries, None), now)
+                stored.tell()
             new, updated = new + stored.new, updated + stored.updated
     return Stored(new, updated)
 
@@ -187,8 +214,9 @@ def _entry_of(post: PostSpec) -> ParsedEntry:
 
 
 @transaction.atomic
-def move(feed: Feed, url: str) -> bool:
-    """Follow a feed to its new address; False when `url` is no address of a feed.
+def move(feed: Feed, url: str, *, now: datetime) -> bool:
+    """Follow a feed to its new address; False when `url` is no address of a feed, or
+    the feed itself was given another one since it was read.
 
     Where another feed lives there already, that one takes over the entries, and
     this one stays, paused, so that old lists still find it known.
@@ -196,24 +224,26 @@ def move(feed: Feed, url: str) -> bool:
     identity = feed_identity(url)
     if not identity or len(url) > feedlists.URL_LIMIT:
         return False
+    unmoved = Feed.objects.filter(pk=feed.pk, url=feed.url)
     there = Feed.objects.exclude(pk=feed.pk).filter(identity=identity).first()
-    if there is not None:
-        _hand_over(feed, there)
-    else:
+    if there is None:
         host = domains.host_of(feed.site_url or url) or feed.host
-        Feed.objects.filter(pk=feed.pk).update(
+        moved = unmoved.update(
             url=url, identity=identity, host=host, moved_to="", moved_times=0
         )
-    PoolState.touch()
-    return True
+    elif moved := unmoved.count():
+        _hand_over(feed, there, now)
+    if moved:
+        PoolState.touch()
+    return bool(moved)
 
 
-def _hand_over(feed: Feed, heir: Feed) -> None:
+def _hand_over(feed: Feed, heir: Feed, now: datetime) -> None:
+    ids = lock(Entry.objects.filter(feed=feed))
     # A guid is unique in its feed only; the identity is unique everywhere.
     taken = heir.entries.values("guid")
     for entry in feed.entries.filter(guid__in=taken):
         Entry.objects.filter(pk=entry.pk).update(guid=entry.identity)
-    ids = list(feed.entries.values_list("pk", flat=True))
     for chunk in chunks(ids):
         Entry.objects.filter(pk__in=chunk).update(feed=heir)
     votes = {"up": 0, "down": 0}
@@ -222,15 +252,24 @@ def _hand_over(feed: Feed, heir: Feed) -> None:
             up=Sum("up"), down=Sum("down")
         )
         votes = {key: votes[key] + (sums[key] or 0) for key in votes}
+    lock(Feed.objects.filter(pk__in=[feed.pk, heir.pk]))
     Feed.objects.filter(pk=heir.pk).update(
         up=F("up") + votes["up"], down=F("down") + votes["down"]
     )
+    if Feed.objects.active().filter(pk=feed.pk).exists():
+        # One that had itself handed over: else a feed that comes back would be lost.
+        asleep = Q(active=False) | Q(next_fetch_at=None)
+        Feed.objects.filter(asleep, pk=heir.pk).update(
+            active=True, next_fetch_at=now, failures=0, last_error=""
+        )
     Feed.objects.filter(pk=feed.pk).update(
         up=0,
         down=0,
         active=False,
         next_fetch_at=None,
         claimed_until=None,
+        moved_to="",
+        moved_times=0,
         last_error=f"It moved to {heir.url}, which is feed {heir.pk}."[:500],
     )
 
@@ -249,23 +288,22 @@ class _Post:
     moved: bool = False
 
 
+@transaction.atomic(savepoint=False)
 def store(feed: Feed, parsed: ParsedFeed, now: datetime) -> Stored:
-    """Write what is new or changed; what is there keeps its votes and its dates."""
-    posts = _posts(parsed.entries)
-    new: list[_Post] = []
-    updated = 0
+    """Write what is new or changed; what is there keeps its votes and its dates.
+
+    At most `ROWS_A_TRANSACTION` entries. Whoever ends the transaction tells the pool
+    (`Stored.tell`) when all else is written.
+    """
     # The newest stands first in a feed: written last, it has the highest id, and
     # undated posts come out in the feed's order too.
-    for chunk in chunks(reversed(posts)):
-        with transaction.atomic(savepoint=False):
-            created, changed = _store_chunk(feed, chunk, now)
-            if created or changed:
-                PoolState.touch()
-        new += created
-        updated += changed
-    _describe(feed, parsed)
-    _count_hits(feed, new)
-    return Stored(len(new), updated)
+    posts = _posts(parsed.entries)[::-1]
+    new, updated = _store_posts(feed, posts, now)
+    described = _describe(feed, parsed)
+    # Not before: a retry would count twice, and asking the blacklist may read all
+    # its rules while others wait for the lock.
+    transaction.on_commit(partial(_count_hits, feed, new))
+    return Stored(len(new), updated, described)
 
 
 def _posts(entries: Sequence[ParsedEntry]) -> list[_Post]:
@@ -287,7 +325,7 @@ def _posts(entries: Sequence[ParsedEntry]) -> list[_Post]:
     return list(posts.values())
 
 
-def _store_chunk(
+def _store_posts(
     feed: Feed, posts: list[_Post], now: datetime
 ) -> tuple[list[_Post], int]:
     everywhere = {
@@ -300,7 +338,8 @@ def _store_chunk(
             feed=feed, guid__in=[post.guid for post in posts]
         )
     }
-    changed = _move_posts(posts, everywhere, ours)
+    moved = _move_posts(posts, everywhere, ours)
+    changed = list(moved)
     missing: list[_Post] = []
     for post in posts:
         row = everywhere.get(post.identity)
@@ -315,6 +354,8 @@ def _store_chunk(
             if _take(row, post.entry) or renamed:
                 changed.append(row)
     if changed:
+        lock(Entry.objects.filter(pk__in=[row.pk for row in changed]))
+        _set_free([row.pk for row in moved])
         Entry.objects.bulk_update(changed, _WRITTEN)
     _create(feed, missing, now)
     return missing, len(changed)
@@ -323,17 +364,32 @@ def _store_chunk(
 def _move_posts(
     posts: list[_Post], everywhere: dict[str, Entry], ours: dict[str, Entry]
 ) -> list[Entry]:
-    # Posts that got a new address come first: what they leave behind is free.
-    changed = []
-    for post in posts:
-        row = ours.get(post.guid)
-        if row is not None and post.identity not in everywhere:
-            everywhere.pop(row.identity, None)
-            row.identity, row.url, row.host = post.identity, post.entry.url, post.host
-            _take(row, post.entry)
-            changed.append(row)
-            post.moved = True
-    return changed
+    """Give the rows of posts with a new address that address, where it is free."""
+    waiting = {
+        post.identity: post
+        for post in posts
+        if post.guid in ours and ours[post.guid].identity != post.identity
+    }
+    free = [post for post in waiting.values() if post.identity not in everywhere]
+    moved = []
+    for post in free:
+        row = ours[post.guid]
+        # What it leaves behind is free for the next one.
+        everywhere.pop(row.identity, None)
+        if row.identity in waiting:
+            free.append(waiting[row.identity])
+        row.identity, row.url, row.host = post.identity, post.entry.url, post.host
+        _take(row, post.entry)
+        moved.append(row)
+        post.moved = True
+    return moved
+
+
+def _set_free(pks: list[int]) -> None:
+    # Rows that take over one another's address would collide on the way.
+    if len(pks) > 1:
+        unique = Concat(Value("moving-"), Cast("pk", CharField()))
+        Entry.objects.filter(pk__in=pks).update(identity=unique)
 
 
 _TEXTS = ("title", "author", "excerpt", "language")
@@ -391,19 +447,19 @@ def _first_score(feed: Feed) -> float:
     return ranking.score(ranking.entry_rate(0, 0, rate))
 
 
-@transaction.atomic(savepoint=False)
-def _describe(feed: Feed, parsed: ParsedFeed) -> None:
-    # Only what nobody said yet: titles and languages set by hand stay.
-    missing = {
-        name: getattr(parsed, name)
-        for name in ("title", "description", "language", "site_url")
-        if getattr(parsed, name) and not getattr(feed, name)
-    }
-    if missing:
-        if "site_url" in missing:
-            missing["host"] = domains.host_of(missing["site_url"]) or feed.host
-        Feed.objects.filter(pk=feed.pk).update(**missing)
-        PoolState.touch()
+def _describe(feed: Feed, parsed: ParsedFeed) -> bool:
+    # Only what nobody said yet, nor since the feed was read: what is set by hand
+    # stays. Nor of another address than the one that was asked.
+    rows = Feed.objects.filter(pk=feed.pk, url=feed.url)
+    described = False
+    for name in ("title", "description", "language", "site_url"):
+        text = getattr(parsed, name)
+        if text and not getattr(feed, name):
+            values = {name: text}
+            if name == "site_url":
+                values["host"] = domains.host_of(text) or feed.host
+            described |= bool(rows.filter(Q((name, ""))).update(**values))
+    return described
 
 
 def _count_hits(feed: Feed, posts: list[_Post]) -> None:

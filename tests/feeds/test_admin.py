@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -130,6 +130,18 @@ def test_its_own_address_is_no_duplicate(admin):
     feed = make_feed()
     form = feed_form(url=feed.url, title="New")
     assert admin.post(f"{FEEDS}{feed.pk}/change/", form).status_code == 302
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "fetch_now"])
+def test_who_may_only_look_has_no_actions(admin, django_user_model, action):
+    reader = django_user_model.objects.create_user("reader", is_staff=True)
+    reader.user_permissions.set(Permission.objects.filter(codename="view_feed"))
+    admin.force_login(reader)
+    feed = make_feed(active=action != "pause")
+    Feed.objects.update(active=action != "resume", next_fetch_at=None)
+    admin.post(FEEDS, {"action": action, "_selected_action": [feed.pk], "index": 0})
+    feed.refresh_from_db()
+    assert (feed.active, feed.next_fetch_at) == (action != "resume", None)
 
 
 def test_pause_resume_and_fetch_now(admin):

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from random import Random
 
@@ -10,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from feeds import loading, storing
+from feeds import feedback, loading, storing
 from feeds.feedlists import BadLine, FeedListError, FeedSpec
 from feeds.loading import (
     Busy,
@@ -22,8 +23,9 @@ from feeds.loading import (
     Postponed,
     Unchanged,
 )
-from feeds.models import Entry, Feed, HeldHost
-from tests.feeds.internet import Answer, atom, redirect, rss2
+from feeds.models import Entry, Feed, HeldHost, PoolState
+from tests.feeds.internet import Answer, atom, conditional, redirect, rss2
+from tests.feeds.rows import entry_number
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -309,6 +311,63 @@ def test_two_loaders_fetch_nothing_twice(net):
             thread.join(60)
     assert len(net.requests) == 60
     assert Counter(map(type, outcomes))[Loaded] == 60
+
+
+@pytest.mark.postgresql
+def test_a_vote_waits_for_no_feed_of_many_things_to_write(net, loader, monkeypatch):
+    """What a loader and a vote both lock, both lock in one order."""
+    (feed,) = add(net.url("/rss2.xml"))
+    entry = entry_number(feed)
+    write, tallies = loading._write, []
+
+    def vote():
+        try:
+            return feedback.vote(
+                entry.pk, token="t" * 22, network="n", value=1, now=timezone.now()
+            )
+        finally:
+            connection.close()
+
+    def vote_and_write(*args):
+        # The loader is in the middle of its transaction.
+        with ThreadPoolExecutor(1) as pool:
+            tallies.append(pool.submit(vote).result(timeout=5))
+        write(*args)
+
+    monkeypatch.setattr(loading, "_write", vote_and_write)
+    # Known already, so that nothing of the feed's own row is to be said.
+    texts = {"title": "a", "description": "b", "language": "c", "site_url": "d"}
+    Feed.objects.update(**texts)
+    assert type(load_one(loader)[0]) is Loaded
+    assert [tally.up for tally in tallies] == [1]
+    assert PoolState.objects.get().up == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        conditional(rss2()),
+        Answer(status=410),
+        Answer(status=404),
+        Answer(b"", status=503, headers=(("Retry-After", "120"),)),
+        redirect("/atom.xml", 301),
+    ],
+)
+def test_an_address_corrected_meanwhile_is_a_new_feed(net, loader, monkeypatch, answer):
+    net.serve("/old.xml", answer)
+    (feed,) = add(net.url("/old.xml"))
+    Feed.objects.update(moved_to=net.url("/atom.xml"), moved_times=2)
+    corrected, now = net.url("/rss2.xml"), timezone.now()
+    settle = loader.settle
+
+    def correct_and_settle(*args):
+        Feed.objects.update(url=corrected, next_fetch_at=now, etag="")
+        return settle(*args)
+
+    monkeypatch.setattr(loader, "settle", correct_and_settle)
+    _, feed = load_one(loader)
+    assert (feed.url, feed.next_fetch_at, feed.claimed_until) == (corrected, now, None)
+    assert (feed.etag, feed.failures, feed.last_error) == ("", 0, "")
 
 
 def test_claims_are_renewed_while_the_network_is_slow(net, loader):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 import blacklist.cache
@@ -299,23 +299,51 @@ def test_the_pool_is_told_of_changes_only(feed):
     def version():
         return PoolState.objects.values_list("version", flat=True).first() or 0
 
-    storing.store(feed, parsed(), NOW)
-    assert version() == 0
-    storing.store(feed, parsed(post(1)), NOW)
-    assert version() == 1
-    storing.store(feed, parsed(post(1)), NOW)
-    assert version() == 1
-    storing.store(feed, parsed(post(1, title="Other")), NOW)
-    assert version() == 2
+    for content, expected in (
+        (parsed(), 0),
+        (parsed(post(1)), 1),
+        (parsed(post(1)), 1),
+        (parsed(post(1, title="Other")), 2),
+        (parsed(title="Said"), 3),
+    ):
+        storing.store(feed, content, NOW).tell()
+        assert version() == expected
 
 
-def test_transactions_are_short(feed, monkeypatch):
-    monkeypatch.setattr(storing, "ROWS_A_TRANSACTION", 2)
-    stored = storing.store(feed, parsed(*map(post, range(5))), NOW)
-    assert (stored.new, Entry.objects.count()) == (5, 5)
+def test_what_was_set_by_hand_meanwhile_stays(feed):
+    # `feed` is as it was when it was claimed.
+    Feed.objects.update(title="Mine", site_url="https://mine.example/", host="mine")
+    said = parsed(title="Said", site_url="https://said.example/", language="de")
+    assert storing.store(feed, said, NOW).described
+    feed.refresh_from_db()
+    assert (feed.title, feed.host, feed.language) == ("Mine", "mine", "de")
 
 
-def test_entries_that_come_in_hidden_are_hits(feed):
+def test_another_address_is_not_described_by_the_old_one(feed):
+    Feed.objects.update(url="https://corrected.example/feed")
+    assert not storing.store(feed, parsed(title="Said"), NOW).described
+    assert Feed.objects.get().title == ""
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
+def test_shifted_permalinks_follow_their_guids(feed, order):
+    storing.store(feed, parsed(post(3), post(2), post(1)), NOW)
+    pks = dict(Entry.objects.values_list("title", "pk"))
+    shifted = [post(n, url=f"https://blog.example/{n + 1}") for n in order]
+    for updated in (3, 0):
+        stored = storing.store(feed, parsed(*shifted), NOW)
+        assert (stored.new, stored.updated) == (0, updated)
+    assert {
+        (entry.pk, entry.title, entry.identity) for entry in Entry.objects.all()
+    } == {
+        (pks[entry.title], entry.title, storing.entry_identity(entry.url))
+        for entry in shifted
+    }
+
+
+def test_entries_that_come_in_hidden_are_hits_once_committed(
+    feed, django_capture_on_commit_callbacks
+):
     BlacklistedDomain.objects.create(domain="dead.example")
     BlacklistedDomain.objects.create(domain="good.dead.example", action="allow")
     blacklist.cache.refresh()
@@ -325,8 +353,16 @@ def test_entries_that_come_in_hidden_are_hits(feed):
         post(3, url="https://good.dead.example/3"),
         post(4),
     )
-    storing.store(feed, content, NOW)
-    storing.store(feed, content, NOW)
+    # Rolled back, as before every retry: no hits.
+    with transaction.atomic():
+        storing.store(feed, content, NOW)
+        transaction.set_rollback(True)
+    with django_capture_on_commit_callbacks() as hits_of:
+        storing.store(feed, content, NOW)
+        storing.store(feed, content, NOW)
+    assert not blacklist.cache._hits
+    for count in hits_of:
+        count()
     blacklist.cache.flush_hits()
     hits = BlacklistedDomain.objects.with_hits().values_list("domain", "hits")
     assert dict(hits) == {"dead.example": 2, "good.dead.example": 0}
@@ -337,7 +373,7 @@ def test_entries_that_come_in_hidden_are_hits(feed):
 
 def test_a_feed_that_moves_keeps_its_entries(feed):
     storing.store(feed, parsed(post(1)), NOW)
-    assert storing.move(feed, "https://new.example/feed")
+    assert storing.move(feed, "https://new.example/feed", now=NOW)
     feed.refresh_from_db()
     assert (feed.url, feed.host) == ("https://new.example/feed", "new.example")
     assert storing.add_feeds([FeedSpec(feed.url)], now=NOW).known == 1
@@ -345,7 +381,7 @@ def test_a_feed_that_moves_keeps_its_entries(feed):
 
 
 def test_a_feed_moves_nowhere_strange(feed):
-    assert not storing.move(feed, "javascript:alert(1)")
+    assert not storing.move(feed, "javascript:alert(1)", now=NOW)
     feed.refresh_from_db()
     assert feed.url == "https://blog.example/feed"
 
@@ -357,7 +393,7 @@ def test_a_feed_that_moves_to_a_known_one_hands_over(feed):
     feed.entries.filter(title="Post 1").update(up=2, down=1)
     Feed.objects.filter(pk=feed.pk).update(up=2, down=1)
     Feed.objects.filter(pk=heir.pk).update(up=5)
-    assert storing.move(feed, "http://new.example/feed/")
+    assert storing.move(feed, "http://new.example/feed/", now=NOW)
     feed.refresh_from_db()
     heir.refresh_from_db()
     assert (feed.active, feed.next_fetch_at, feed.up) == (False, None, 0)
@@ -367,7 +403,49 @@ def test_a_feed_that_moves_to_a_known_one_hands_over(feed):
     assert storing.add_feeds([FeedSpec(feed.url)], now=NOW).known == 1
 
 
+def test_a_feed_that_comes_back_is_awake_again(feed):
+    there = add("https://there.example/feed")
+    storing.store(feed, parsed(post(1)), NOW)
+    storing.move(feed, there.url, now=NOW)
+    there.refresh_from_db()
+    later = NOW + timedelta(days=1)
+    assert storing.move(there, feed.url, now=later)
+    feed.refresh_from_db()
+    there.refresh_from_db()
+    assert (feed.active, feed.next_fetch_at, feed.last_error) == (True, later, "")
+    assert not there.active
+    assert feed.entries.count() == 1
+
+
+def test_a_paused_feed_wakes_nobody(feed):
+    Feed.objects.update(active=False)
+    there = add("https://there.example/feed")
+    Feed.objects.update(active=False)
+    storing.move(feed, there.url, now=NOW)
+    assert not Feed.objects.active().exists()
+
+
+@pytest.mark.parametrize("target", ["https://new.example/", "https://there.example/"])
+def test_a_feed_with_a_new_address_does_not_follow_the_old_one(feed, target):
+    add("https://there.example/")
+    storing.store(feed, parsed(post(1)), NOW)
+    Feed.objects.filter(pk=feed.pk).update(url="https://corrected.example/feed")
+    assert not storing.move(feed, target, now=NOW)
+    feed.refresh_from_db()
+    assert (feed.url, feed.active) == ("https://corrected.example/feed", True)
+    assert feed.entries.count() == 1
+
+
 # The starter set
+
+
+def test_posts_of_a_list_come_in_short_transactions(feed, monkeypatch):
+    monkeypatch.setattr(storing, "ROWS_A_TRANSACTION", 2)
+    posts = tuple(PostSpec(f"https://blog.example/{n}", str(n)) for n in range(5))
+    assert storing.add_posts([FeedSpec(feed.url, posts=posts)], now=NOW).new == 5
+    # The newest stands first.
+    assert list(Entry.objects.values_list("title", flat=True)) == list("43210")
+    assert PoolState.objects.get().version == 3
 
 
 def test_posts_of_a_list_are_entries(db):
