@@ -32,6 +32,10 @@ if Path("/dev/shm").is_dir():  # noqa: S108
 # Django decides whom it believes (NUM_PROXIES). gunicorn would take the scheme
 # from whoever connects over loopback.
 secure_scheme_headers: dict[str, str] = {}
+# Nor may it say under which address we are (SCRIPT_NAME, PATH_INFO).
+forwarder_headers = ""
+# 200 ids of 19 digits, the commas between them as %2C, are 4,400 bytes.
+limit_request_line = 8190
 # One path per user: a second server would take it from the first.
 control_socket_disable = True
 

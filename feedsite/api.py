@@ -17,12 +17,18 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseNotModified,
-    UnreadablePostError,
 )
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 from django.views import defaults
-from rest_framework import exceptions, pagination, parsers, renderers, status
+from rest_framework import (
+    exceptions,
+    negotiation,
+    pagination,
+    parsers,
+    renderers,
+    status,
+)
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -34,6 +40,7 @@ MAX_BODY = 16 * 1024  # bytes
 _MAX_DEPTH = 20  # nothing of ours nests deeper; repr() of 1,000 levels fails
 _LOCKED = "The database is busy. Try again in a second."
 _TOO_LARGE = f"The body is too large: at most {MAX_BODY} bytes."
+_NOT_ARRIVED = "The body is malformed, or did not arrive whole."
 
 
 # Bodies
@@ -56,10 +63,7 @@ class JSONParser(parsers.BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        try:
-            body = stream.read(MAX_BODY + 1)
-        except UnreadablePostError as error:
-            raise exceptions.ParseError("The body did not arrive.") from error
+        body = stream.read(MAX_BODY + 1)
         if len(body) > MAX_BODY:
             raise TooLarge
         try:
@@ -83,6 +87,20 @@ class JSONRenderer(renderers.JSONRenderer):
         if data is None:
             return b""
         return orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+class Negotiation(negotiation.DefaultContentNegotiation):
+    """An Accept that is empty, or `*`, wants anything."""
+
+    def get_accept_list(self, request: Request) -> list[str]:
+        wanted = super().get_accept_list(request)
+        if not any(wanted):
+            return ["*/*"]
+        return ["*/*" if _kind(one) == "*" else one for one in wanted]
+
+
+def _kind(accepted: str) -> str:
+    return accepted.partition(";")[0].strip()
 
 
 def _deeper_than(depth: int, data: Any) -> bool:
@@ -244,8 +262,35 @@ class LockedDatabaseMiddleware:
 # Around every answer
 
 
-class ApiMiddleware:
-    """Around all of /api/: bodies bounded, open to every origin, ETag and 304."""
+class HeadMiddleware:
+    """No body for HEAD; else the server drops it, and complains each time."""
+
+    def __init__(self, get_response: _Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if request.method == "HEAD":
+            _empty(response)
+        return response
+
+
+def _empty(response: Any) -> None:
+    if response.streaming:
+        response.streaming_content = ()
+    elif response.content:
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+        response.content = b""
+
+
+class OpenMiddleware:
+    """Around all of /api/: open to every origin, and without cookies.
+
+    Staff may read and write with a session, where it is theirs to do; that is read
+    from its cookie, never set.
+    """
+
+    _WITH_SESSION = ("/api/v1/feeds/", "/api/v1/blacklist/")
 
     def __init__(self, get_response: _Handler) -> None:
         self.get_response = get_response
@@ -253,30 +298,56 @@ class ApiMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not _is_api(request):
             return self.get_response(request)
-        if _body_fits(request):
-            response = _if_changed(request, self.get_response(request))
-        else:
-            response = _answer(413, "too_large", _TOO_LARGE)
+        if not request.path_info.startswith(self._WITH_SESSION):
+            request.META.pop("HTTP_COOKIE", None)
+        response = self.get_response(request)
+        response.cookies.clear()
         # Also for a client that sends no Origin, which corsheaders leaves alone.
         response.headers["Access-Control-Allow-Origin"] = "*"
         return response
 
 
-def _body_fits(request: HttpRequest) -> bool:
-    if "HTTP_TRANSFER_ENCODING" in request.META:
-        return _take_in_streamed(request)
+class ApiMiddleware:
+    """Around all of /api/: bodies bounded and whole, ETag and 304."""
+
+    def __init__(self, get_response: _Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not _is_api(request):
+            return self.get_response(request)
+        refusal = _take_in_body(request)
+        return refusal or _if_changed(request, self.get_response(request))
+
+
+def _take_in_body(request: Any) -> HttpResponse | None:
+    """Read all of the body; the answer where it is too large or did not arrive.
+
+    Django takes a body in chunks, having no length, for empty; and one that was cut
+    short for whole.
+    """
+    chunked = "HTTP_TRANSFER_ENCODING" in request.META
+    length = MAX_BODY + 1 if chunked else _length(request)
+    if length > MAX_BODY and not chunked:
+        return _answer(413, "too_large", _TOO_LARGE)
     try:
-        return int(request.META.get("CONTENT_LENGTH") or 0) <= MAX_BODY
-    except ValueError:
-        return True  # Django takes it for an empty body.
-
-
-def _take_in_streamed(request: Any) -> bool:
-    """Read a body sent in chunks, which Django, having no length, takes for empty."""
-    body = request.environ["wsgi.input"].read(MAX_BODY + 1)
+        body = request.environ["wsgi.input"].read(length) if length else b""
+    except Exception:  # noqa: BLE001 - each server has errors of its own for this
+        return _answer(400, "parse_error", _NOT_ARRIVED)
+    if len(body) > MAX_BODY:
+        return _answer(413, "too_large", _TOO_LARGE)
+    if len(body) < length and not chunked:
+        return _answer(400, "parse_error", _NOT_ARRIVED)
     request._stream = BytesIO(body)
     request.META["CONTENT_LENGTH"] = str(len(body))
-    return len(body) <= MAX_BODY
+    return None
+
+
+def _length(request: HttpRequest) -> int:
+    try:
+        return max(0, int(request.META.get("CONTENT_LENGTH") or 0))
+    except ValueError:
+        return 0  # Django takes it for an empty body.
 
 
 def _if_changed(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

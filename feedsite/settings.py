@@ -35,7 +35,10 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "feedsite.api.HeadMiddleware",
     "feedsite.monitoring.MetricsMiddleware",
+    # Outside of what redirects to HTTPS: a browser cannot follow one without CORS.
+    "feedsite.api.OpenMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -126,6 +129,7 @@ SECURE_HSTS_PRELOAD = HTTPS
 if NUM_PROXIES:
     # Without a proxy of ours in front, the header is the client's own word.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_ENGINE = "feedsite.sessions"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -148,13 +152,13 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["feedsite.api.StaffWrites"],
     "DEFAULT_RENDERER_CLASSES": ["feedsite.api.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["feedsite.api.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "feedsite.api.Negotiation",
     "DEFAULT_PAGINATION_CLASS": "feedsite.api.CursorPages",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%SZ",
     "EXCEPTION_HANDLER": "feedsite.api.exception_handler",
     # "format" is a parameter like any other we don't know: ignored.
     "URL_FORMAT_OVERRIDE": None,
-    "NUM_PROXIES": NUM_PROXIES,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
@@ -208,7 +212,5 @@ LOGGING = {
         # Else whoever asks for what is not there writes a line of our log each time.
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
-        # Django leaves it to the server to drop the body of a HEAD, which says so.
-        "gunicorn.http.wsgi": {"level": "ERROR"},
     },
 }

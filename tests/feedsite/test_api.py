@@ -1,6 +1,7 @@
 """What all of the API promises: errors, bodies, CORS, ETag, a locked database."""
 
 import contextlib
+import socket
 import sqlite3
 from io import BytesIO
 
@@ -9,7 +10,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import OperationalError, connection
-from django.http import UnreadablePostError
 from django.test import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +18,7 @@ from rest_framework.exceptions import ParseError
 
 from feedsite import api
 from tests.feeds.rows import TOKEN, block, make_entries, make_feed, read_pool
+from tests.serving import serving
 
 API = "/api/v1/"
 LISTS = [
@@ -317,6 +318,83 @@ def test_a_body_in_chunks_is_a_body(client, entry, body, status):
     assert response.status_code == status, response.content
 
 
+@pytest.fixture(scope="module")
+def server(django_db_setup, django_db_blocker):
+    with serving(workers=1, threads=2, HTTPS="true", NUM_PROXIES=1) as server:
+        yield server
+
+
+def raw(server, head, body=b""):
+    """What the server answers to these bytes, and to none after them."""
+    with socket.create_connection(("127.0.0.1", int(server.environ["PORT"]))) as sent:
+        sent.settimeout(20)
+        lines = [*head, "Host: localhost", "Connection: close"]
+        sent.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        sent.shutdown(socket.SHUT_WR)
+        with sent.makefile("rb") as answer:
+            return answer.read().decode()
+
+
+HTTPS = "X-Forwarded-Proto: https"
+JSON = "Content-Type: application/json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"ZZ\r\n{}", b"-5\r\n{}", b'b\r\n{"value":1}0\r\n', b"b\r\n{", b"2\r\n{}\r\n"],
+)
+@pytest.mark.parametrize(
+    "line", ["PUT /api/v1/entries/1/vote/", "GET /api/v1/entries/", "POST /api/x"]
+)
+def test_malformed_chunks_are_the_clients_error(server, line, body):
+    chunked = "Transfer-Encoding: chunked"
+    answer = raw(server, [f"{line} HTTP/1.1", HTTPS, JSON, chunked], body)
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert "Access-Control-Allow-Origin: *" in answer
+    assert '{"type":"parse_error","detail":"' in answer
+    assert "Traceback" not in server.log()
+
+
+def test_a_body_that_was_cut_short_is_the_clients_error(server):
+    # Without its last spaces it is JSON too.
+    head = ["PUT /api/v1/entries/1/vote/ HTTP/1.1", HTTPS, JSON, "Content-Length: 20"]
+    answer = raw(server, [*head, f"X-Client-Token: {TOKEN}"], b'{"value":1}')
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert '"type":"parse_error"' in answer
+
+
+def test_the_way_to_https_is_open_to_every_origin(server):
+    answer = raw(server, ["GET /api/v1/entries/random/ HTTP/1.1"])
+    assert answer.startswith("HTTP/1.1 301 ")
+    assert "Access-Control-Allow-Origin: *" in answer
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/entries/"])
+def test_the_body_of_a_head_is_left_out_quietly(server, path):
+    get, head = (
+        raw(server, [f"{method} {path} HTTP/1.1", HTTPS]).partition("\r\n\r\n")
+        for method in ("GET", "HEAD")
+    )
+    assert get[2]
+    assert head[2] == ""
+    assert head[0].startswith("HTTP/1.1 200 ")
+    for line in get[0].splitlines():
+        if line.startswith("Content-Length"):
+            assert line in head[0].splitlines()
+    assert "no-body" not in server.log()
+
+
+def test_a_client_does_not_say_where_we_are(server):
+    answer = raw(server, ["GET /api/v1/feeds/ HTTP/1.1", HTTPS, "SCRIPT_NAME: /api"])
+    assert answer.startswith("HTTP/1.1 200 ")
+
+
+def test_200_long_ids_fit_into_the_address(server):
+    ids = "%2C".join(["9" * 18] * 200)
+    path = f"/api/v1/entries/random/?exclude={ids}&x={'x' * 1_000}"
+    assert raw(server, [f"GET {path} HTTP/1.1", HTTPS]).startswith("HTTP/1.1 200 ")
+
+
 def test_a_length_that_is_no_number_is_left_to_django(client, entry):
     assert client.get(API + "entries/", CONTENT_LENGTH="x").status_code == 200
 
@@ -339,15 +417,6 @@ def test_the_parser_bounds_the_depth():
         body = BytesIO(b"[" * depth + b"]" * depth)
         with contextlib.nullcontext() if fits else pytest.raises(ParseError):
             api.JSONParser().parse(body)
-
-
-def test_a_client_that_goes_away_is_no_error_of_ours():
-    class Gone:
-        def read(self, size):
-            raise UnreadablePostError("connection reset")
-
-    with pytest.raises(ParseError):
-        api.JSONParser().parse(Gone())
 
 
 def test_the_parser_bounds_what_it_reads():
@@ -567,9 +636,42 @@ def test_the_docs_page_names_no_outside_address(client, db):
         assert "default-src 'self'" in page["Content-Security-Policy"]
 
 
-def test_the_api_sets_no_cookie(client, entry):
-    for path in [*LISTS, "entries/random/", f"entries/{entry.pk}/"]:
-        response = client.get(API + path)
+ODD_COOKIES = {
+    "none": "",
+    "NUL": r'sessionid="\000aaaaaaaa"; csrftoken="\000"',
+    "quoted NUL of the right length": rf'sessionid="\000{"a" * 31}"',
+    "empty": "sessionid=; csrftoken=",
+    "stale": f"sessionid={'a' * 32}",
+    "long": f"sessionid={'a' * 5_000}",
+    "not of our making": "csrftoken=bad!; messages=x; sessionid=\xff",
+}
+
+
+@pytest.mark.parametrize("cookie", ODD_COOKIES.values(), ids=ODD_COOKIES)
+def test_the_api_sets_no_cookie_whatever_is_sent(client, entry, cookie):
+    for path in [*LISTS, "entries/random/", "entries/{}/", "schema/", "docs/"]:
+        response = client.get(API + address(path, entry)[8:], HTTP_COOKIE=cookie)
+        assert response.status_code == 200
         assert not response.cookies
         if "feeds/" not in path and "blacklist/" not in path:
             assert "Cookie" not in response.get("Vary", "")
+
+
+@pytest.mark.parametrize("cookie", ODD_COOKIES.values(), ids=ODD_COOKIES)
+def test_an_odd_cookie_is_no_error_of_the_pages(client, entry, cookie):
+    assert client.get("/", HTTP_COOKIE=cookie).status_code == 200
+    assert client.get("/admin/login/", HTTP_COOKIE=cookie).status_code == 200
+
+
+def test_a_session_of_staff_is_read_and_kept(client, db):
+    client.force_login(User.objects.create_user("operator", is_staff=True))
+    key = client.cookies["sessionid"].value
+    sent = {"content_type": "application/json"}
+    assert client.post(API + "feeds/", {}, **sent).status_code == 400
+    assert client.cookies["sessionid"].value == key
+
+
+@pytest.mark.parametrize("accept", ["", "*", "*;q=0.5", "text/html, *"])
+def test_an_accept_of_anything_is_one(client, entry, accept):
+    response = client.get(API + "entries/", headers={"accept": accept})
+    assert response.status_code == 200
