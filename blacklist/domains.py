@@ -120,12 +120,25 @@ def suffix_of(domain: str) -> Suffix | None:
     return Suffix.PRIVATE if whole.is_public(domain) else None
 
 
-def suffix_refusal(spec: RuleSpec, *, confirmed: bool, superuser: bool) -> str | None:
+def suffix_refusal(
+    spec: RuleSpec,
+    *,
+    confirmed: bool,
+    superuser: bool,
+    before: RuleSpec | None = None,
+) -> str | None:
     """Why this rule may not be stored as it is, or None if it may.
 
     A public suffix is never blocked by a slip: an ICANN one only by a superuser
-    who confirms, a private one by whoever confirms.
+    who confirms, a private one by whoever confirms. Nobody is asked again for what
+    the rule blocked `before`.
     """
+    if (
+        before is not None
+        and (before.domain, before.action) == (spec.domain, spec.action)
+        and before.include_subdomains >= spec.include_subdomains
+    ):
+        return None
     kind = suffix_of(spec.domain) if spec.action == BLOCK else None
     if kind is None or (confirmed and (superuser or kind is Suffix.PRIVATE)):
         return None

@@ -62,7 +62,7 @@ class BlacklistedDomainSerializer(serializers.ModelSerializer[BlacklistedDomain]
         rule = BlacklistedDomain(**self._fields() | values)
         if domains.is_address(rule.domain):
             values["include_subdomains"] = rule.include_subdomains = False
-        self._refuse_suffix(rule, confirmed, new="domain" in values)
+        self._refuse_suffix(rule.spec, confirmed)
         twin = rule.twin()
         if twin is not None:
             raise serializers.ValidationError(
@@ -86,17 +86,23 @@ class BlacklistedDomainSerializer(serializers.ModelSerializer[BlacklistedDomain]
         names = ("id", "domain", "include_subdomains", "action", "origin")
         return {name: getattr(self.instance, name) for name in names}
 
-    def _refuse_suffix(
-        self, rule: BlacklistedDomain, confirmed: bool, *, new: bool
-    ) -> None:
-        was_so = self.instance is not None and self.instance.spec == rule.spec
-        if was_so:
-            return
+    def _refuse_suffix(self, spec: domains.RuleSpec, confirmed: bool) -> None:
+        before = self.instance.spec if self.instance is not None else None
         refused = domains.suffix_refusal(
-            rule.spec, confirmed=confirmed, superuser=self._user_is("is_superuser")
+            spec,
+            confirmed=confirmed,
+            superuser=self._user_is("is_superuser"),
+            before=before,
         )
         if refused:
-            raise serializers.ValidationError({"domain" if new else "action": refused})
+            # The first one that makes a difference was sent.
+            names = ("domain", "action", "include_subdomains")
+            changed = (
+                name
+                for name in names
+                if before is None or getattr(before, name) != getattr(spec, name)
+            )
+            raise serializers.ValidationError({next(changed): refused})
 
     def _user_is(self, what: str) -> bool:
         request = self.context.get("request")

@@ -316,3 +316,19 @@ def test_no_public_suffix_is_blocked_by_a_slip(domain, confirmed, superuser, may
 def test_an_exception_for_a_public_suffix_hides_nothing():
     spec = RuleSpec("co.uk", action="allow")
     assert suffix_refusal(spec, confirmed=False, superuser=False) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "asks"),
+    [
+        ("github.io", "github.io", False),
+        ("github.io", "=github.io", False),
+        ("=github.io", "github.io", True),
+        ("@@github.io", "github.io", True),
+        ("blogspot.com", "github.io", True),
+    ],
+)
+def test_nobody_is_asked_again_for_what_was_blocked_before(before, after, asks):
+    spec, was = parse_rule(after), parse_rule(before)
+    refused = suffix_refusal(spec, confirmed=False, superuser=False, before=was)
+    assert (refused is not None) is asks

@@ -198,6 +198,12 @@ def test_a_change_cannot_make_a_rule_invalid(api):
     assert api.patch(url, {"reason": "spam"}).status_code == 200
     rule = rules.get(pk=other.pk)
     assert (str(rule), rule.reason, rule.note) == ("github.io", "spam", "kept")
+    # Nor for less, but for more; and it is told by the field that was sent.
+    less, more = {"include_subdomains": False}, {"include_subdomains": True}
+    assert api.patch(url, less).status_code == 200
+    assert "confirm" in errors(api.patch(url, more), "include_subdomains")
+    elsewhere = api.patch(url, {"domain": "blogspot.com"})
+    assert "confirm" in errors(elsewhere, "domain")
 
 
 def test_a_change_writes_only_what_was_sent(api, monkeypatch):
