@@ -1,6 +1,7 @@
 """Where operators curate the rules and undo imports."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -85,12 +86,11 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         return values
 
     def _refuse_suffix(self, rule: BlacklistedDomain) -> None:
-        if self.instance.pk and self._before() == rule.spec:
-            return
         refused = domains.suffix_refusal(
             rule.spec,
             confirmed=self.cleaned_data["confirm_public_suffix"],
             superuser=self.user.is_superuser,
+            before=self._before() if self.instance.pk else None,
         )
         if refused:
             self.fields["confirm_public_suffix"].widget = forms.CheckboxInput()
@@ -135,9 +135,18 @@ class AddManyForm(forms.Form):
                 superuser=superuser,
             )
             if why:
-                why = f"{why} {hooks.impact([rule.spec])}"
                 refused.append(Skipped(rule.line, str(rule.spec), why))
         return sorted(refused, key=lambda line: line.line)
+
+    def with_impact(self, refused: list[Skipped]) -> list[Skipped]:
+        """The same lines; those that are rules say what they would hide."""
+        specs = {rule.line: rule.spec for rule in self.listed.rules}
+        return [
+            replace(line, reason=f"{line.reason} {hooks.impact([specs[line.line]])}")
+            if line.line in specs
+            else line
+            for line in refused
+        ]
 
 
 class ExpiryFilter(admin.SimpleListFilter):
@@ -325,7 +334,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             if not refused and "_check" not in request.POST:
                 return self._add_all(request, form)
             context |= {
-                "refused": refused[:_SHOWN],
+                "refused": form.with_impact(refused[:_SHOWN]),
                 "more_refused": max(0, len(refused) - _SHOWN),
                 "preview": _preview(form.listed.rules),
             }

@@ -331,8 +331,22 @@ def test_if_a_line_is_wrong_nothing_is_added(admin, operator):
     assert not rules.exists()
     assert admin.post(MANY, data).status_code == 302
     assert rules.count() == 3
-    many_wrong = {"rules": "com\n" * 150, "reason": "spam"}
-    assert "and 50 more" in admin.post(MANY, many_wrong).content.decode()
+
+
+def test_of_many_wrong_lines_some_are_shown_with_what_they_hide(admin, monkeypatch):
+    asked = []
+
+    def impact(specs):
+        asked.append(len(specs))
+        return hooks.no_impact(specs)
+
+    monkeypatch.setattr(hooks, "impact", impact)
+    wrong = {"rules": "com\n" + "github.io\n" * 149, "reason": "spam"}
+    page = admin.post(MANY, wrong).content.decode()
+    assert "and 50 more" in page
+    assert page.count("strangers have sites below it") == 99
+    # Once for each of the shown ones, and once for the preview.
+    assert sorted(asked) == [1] * 99 + [149]
 
 
 def test_what_is_typed_is_not_markup(admin):
