@@ -1,5 +1,6 @@
 """manage.py backup: whole or not at all, while others write."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -74,6 +75,28 @@ def test_without_a_destination_it_goes_to_the_data_folder(settings, tmp_path):
     run()
     (file,) = (tmp_path / "backups").iterdir()
     assert count(file, Feed) == 1
+
+
+def test_what_a_killed_backup_left_is_removed(tmp_path):
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    gone = [
+        f".feedsite-20261123T120000000000Z.sqlite3.{done.pid}",
+        f".feedsite-20261123T120000000001Z.sqlite3.{os.getpid()}",
+        f".copy.sqlite3.{done.pid}",
+        ".copy.sqlite3.99999999999999999999",
+    ]
+    kept = [
+        f".feedsite-20261123T120000000000Z.sqlite3.{os.getppid()}",
+        ".copy.sqlite3.1",
+        f".other.sqlite3.{done.pid}",
+        f"copy.sqlite3.{done.pid}",
+        ".copy.sqlite3.old",
+    ]
+    for name in gone + kept:
+        (tmp_path / name).write_bytes(SALT)
+    run(tmp_path / "copy.sqlite3")
+    assert {path.name for path in tmp_path.iterdir()} == {"copy.sqlite3", *kept}
 
 
 def refused(dest: Path) -> str:

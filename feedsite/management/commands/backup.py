@@ -1,6 +1,7 @@
 """backup: one consistent file of all data, while the site goes on writing."""
 
 import os
+import re
 from argparse import ArgumentParser
 from contextlib import closing
 from pathlib import Path
@@ -64,6 +65,7 @@ def back_up(file: Path) -> None:
 
     Raises OSError, or the database's errors.
     """
+    _remove_leftovers(file)
     copy = file.with_name(f".{file.name}.{os.getpid()}")
     # SQLite takes an empty file; so it is nobody else's to read from the start.
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -75,6 +77,28 @@ def back_up(file: Path) -> None:
     finally:
         copy.unlink(missing_ok=True)
     _sync(file.parent)
+
+
+def _remove_leftovers(file: Path) -> None:
+    # A backup that was killed midway leaves its copy, with the salts in it.
+    made = re.compile(rf"\.({re.escape(file.name)}|feedsite-\w+\.sqlite3)\.(\d+)")
+    for path in file.parent.iterdir():
+        found = made.fullmatch(path.name)
+        if found and not _runs(int(found[2])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    # In a container the next backup may well have the same number.
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _finish(copy: Path) -> None:
