@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -95,7 +96,7 @@ def secret_key(data: Path) -> str:
     """
     path = data / "secret_key"
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _make_key(path)
         return path.read_text().strip()
@@ -165,13 +166,28 @@ def _path(name: str, text: str) -> Path:
 
 
 def _database_url(name: str, text: str) -> str:
-    if not text.startswith(("postgres://", "postgresql://", "sqlite:///")):
-        # Not the value: there may be a password in it.
+    if not _is_database_url(text):
+        # Not the value, nor what was raised: there may be a password in it.
         raise ImproperlyConfigured(
-            f"{name}: use postgres://USER:PASSWORD@HOST:PORT/NAME, or leave it out "
-            "for SQLite."
+            f"{name}: use postgres://USER:PASSWORD@HOST:PORT/NAME, with signs such as "
+            "/ @ # ? % in it written as %2F %40 %23 %3F %25; or leave it out, for "
+            "SQLite."
         )
     return text
+
+
+def _is_database_url(text: str) -> bool:
+    if text.startswith("sqlite:///"):
+        return True
+    try:
+        found = dj_database_url.parse(text)
+    except ValueError:
+        return False
+    # A sign of the password that ends the host makes a path of the rest.
+    name = found["NAME"]
+    return text.startswith(("postgres://", "postgresql://")) and bool(
+        name and not set(name) & set("/@#?")
+    )
 
 
 def _names(name: str, text: str) -> tuple[str, ...]:
@@ -194,7 +210,8 @@ def _url_path(name: str, text: str) -> str:
 def _http_url(name: str, text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ImproperlyConfigured(
-            f"{name}={text!r}: use an address such as 'http://127.0.0.1:3128'."
+            # Not the value: there may be a password in it.
+            f"{name}: use an address such as 'http://127.0.0.1:3128'."
         )
     return text
 

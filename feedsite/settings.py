@@ -73,13 +73,18 @@ TEMPLATES = [
 
 # Databases. On SQLite a connection stays open (closing the last one deletes the
 # WAL); on PostgreSQL psycopg's pool keeps them.
-DATABASE_URL = ENV.database_url or f"sqlite:///{DATA / 'feedsite.sqlite3'}"
 SQLITE_SYNCHRONOUS = ENV.sqlite_synchronous
 SQLITE_BUSY_TIMEOUT = ENV.sqlite_busy_timeout
 SQLITE_CACHE_KIB = ENV.sqlite_cache_kib
 THREADS = ENV.threads
 
-_database: dict[str, Any] = {**dj_database_url.parse(DATABASE_URL)}
+_database: dict[str, Any] = {
+    # Not through an address, in which #, ? and % of a path would mean something.
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": DATA / "feedsite.sqlite3",
+}
+if ENV.database_url:
+    _database = {**dj_database_url.parse(ENV.database_url)}
 _options: dict[str, Any] = _database.get("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     _database |= {

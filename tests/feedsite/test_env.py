@@ -53,6 +53,13 @@ BAD = [
     ("THREADS", "-1"),
     ("BACKGROUND", "no"),
     ("DATABASE_URL", "mysql://a:secret@b/c"),
+    ("DATABASE_URL", "postgres://user:secret/x@host/db"),
+    ("DATABASE_URL", "postgres://user:1/secret@host/db"),
+    ("DATABASE_URL", "postgres://user:secret#x@host/db"),
+    ("DATABASE_URL", "postgres://user:1?secret@host/db"),
+    ("DATABASE_URL", "postgres://user:secret@host:port/db"),
+    ("DATABASE_URL", "postgres://user:secret@[host/db"),
+    ("DATABASE_URL", "postgres://user:secret@host"),
     ("HTTPS", "yes"),
     ("NUM_PROXIES", "-1"),
     ("ADMIN_PATH", "/"),
@@ -66,7 +73,7 @@ BAD = [
     ("VOTES_PER_HOUR", "1e3"),
     ("CONTACT", "a\nX-Header: b"),
     ("CONTACT", "ä@example.org"),
-    ("FEEDS_HTTP_PROXY", "127.0.0.1:3128"),
+    ("FEEDS_HTTP_PROXY", "user:secret@127.0.0.1:3128"),
     ("FEEDS_HOST_INTERVAL", "-0.1"),
 ]
 VARIABLES = {field.name.upper() for field in fields(Environment)}
@@ -96,6 +103,21 @@ def test_a_command_says_it_in_one_line():
     done = manage(clean_environ(THREADS="many"), "check")
     assert done.returncode == 1
     assert done.stderr == "THREADS='many': use a whole number from 1 to 256.\n"
+
+
+def test_nothing_of_ours_is_for_others_to_read(tmp_path):
+    data = tmp_path / "100% new #1?x=y"
+    umask = os.umask(0o022)
+    try:
+        done = manage(clean_environ(FEEDSITE_DATA=data), "migrate")
+    finally:
+        os.umask(umask)
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert (data / "feedsite.sqlite3").exists()
+    for file in data.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [data.name]
 
 
 def _key(data: Path, barrier) -> str:
