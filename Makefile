@@ -47,6 +47,7 @@ lint: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.held_lock
 	$(BIN)/python -m benchmarks.blacklist_live
+	$(BIN)/python -m benchmarks.blacklist_reload
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
