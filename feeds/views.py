@@ -326,10 +326,18 @@ def _in_language(column: str, wanted: str) -> Q:
 
 
 def _fetched_next(values: dict[str, Any], feed: Feed) -> dict[str, Any]:
-    """The columns to write: those given, and due at once by the next `work`."""
+    """The columns to write: those given, and what follows from them.
+
+    A feed that is new, has moved or is active again is due at once.
+    """
     url = values.get("url", feed.url)
-    site_url = values.get("site_url", feed.site_url)
-    return {**values, **by_address(url, site_url), "next_fetch_at": timezone.now()}
+    columns = by_address(url, values.get("site_url", feed.site_url))
+    moved = url != feed.url
+    if not moved:
+        columns = {"host": columns["host"]}
+    if moved or (values.get("active") and not feed.active):
+        columns["next_fetch_at"] = timezone.now()
+    return {**values, **columns}
 
 
 @contextmanager

@@ -805,7 +805,9 @@ def test_staff_change_a_feed(staff, feed):
     feed.refresh_from_db()
     assert (feed.up, feed.down, feed.failures) == (5, 2, 1)
     assert feed.site_url == "https://blog.example/"
-    assert feed.next_fetch_at is not None
+    # Nor was it asked to be fetched anew.
+    kept = ("etag", "last_modified", "next_fetch_at")
+    assert Feed.objects.values_list(*kept).get() == ('"x"', "then", None)
     other = make_feed("other.example")
     refused(write(staff, "PATCH", path, {"url": other.url}), "url")
     response = write(staff, "PATCH", path, {"url": feed.url})
@@ -815,6 +817,27 @@ def test_staff_change_a_feed(staff, feed):
     response = write(staff, "PATCH", path, {"site_url": ""})
     assert response.status_code == 200
     assert Feed.objects.get(pk=feed.pk).host == "blog.example"
+
+
+@pytest.mark.parametrize(
+    ("active", "body", "validators", "due"),
+    [
+        (True, {"url": "https://blog.example/feed.xml"}, True, False),
+        (True, {"url": "https://blog.example/new.xml"}, False, True),
+        (True, {"active": True}, True, False),
+        (True, {"active": False}, True, False),
+        (False, {"active": True}, True, True),
+        (False, {"title": "New"}, True, False),
+    ],
+)
+def test_a_feed_that_moved_or_is_active_again_is_due(
+    staff, feed, active, body, validators, due
+):
+    Feed.objects.update(active=active, etag='"x"', next_fetch_at=None)
+    assert write(staff, "PATCH", f"{FEEDS}{feed.pk}/", body).status_code == 200
+    feed.refresh_from_db()
+    assert feed.etag == ('"x"' if validators else "")
+    assert (feed.next_fetch_at is not None) == due
 
 
 def test_a_write_keeps_votes_that_come_in_meanwhile(staff, feed, monkeypatch):
