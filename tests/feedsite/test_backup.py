@@ -1,6 +1,5 @@
 """manage.py backup: whole or not at all, while others write."""
 
-import os
 import stat
 import subprocess
 import sys
@@ -78,25 +77,34 @@ def test_without_a_destination_it_goes_to_the_data_folder(settings, tmp_path):
 
 
 def test_what_a_killed_backup_left_is_removed(tmp_path):
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
     gone = [
-        f".feedsite-20261123T120000000000Z.sqlite3.{done.pid}",
-        f".feedsite-20261123T120000000001Z.sqlite3.{os.getpid()}",
-        f".copy.sqlite3.{done.pid}",
-        ".copy.sqlite3.99999999999999999999",
+        ".feedsite-20261123T120000000000Z.sqlite3.1",
+        ".feedsite-20261123T120000000000Z.sqlite3.1-journal",
+        ".copy.sqlite3.22",
     ]
-    kept = [
-        f".feedsite-20261123T120000000000Z.sqlite3.{os.getppid()}",
-        ".copy.sqlite3.1",
-        f".other.sqlite3.{done.pid}",
-        f"copy.sqlite3.{done.pid}",
-        ".copy.sqlite3.old",
-    ]
+    kept = [".other.sqlite3.1", "copy.sqlite3.1", ".copy.sqlite3.old"]
     for name in gone + kept:
         (tmp_path / name).write_bytes(SALT)
+    # What cannot be opened, as if it were finished since it was listed.
+    kept.append(".copy.sqlite3.3")
+    (tmp_path / kept[-1]).symlink_to("finished")
     run(tmp_path / "copy.sqlite3")
     assert {path.name for path in tmp_path.iterdir()} == {"copy.sqlite3", *kept}
+
+
+def test_a_backup_leaves_another_one_alone(tmp_path, monkeypatch):
+    finish = backup._finish
+    first, second = tmp_path / "feedsite-1.sqlite3", tmp_path / "feedsite-2.sqlite3"
+
+    def meanwhile(copy):
+        monkeypatch.setattr(backup, "_finish", finish)
+        backup.back_up(second)
+        finish(copy)
+
+    monkeypatch.setattr(backup, "_finish", meanwhile)
+    backup.back_up(first)
+    assert count(first, Feed) == count(second, Feed) == 1
+    assert sorted(tmp_path.iterdir()) == [first, second]
 
 
 def refused(dest: Path) -> str:

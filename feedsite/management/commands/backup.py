@@ -1,5 +1,6 @@
 """backup: one consistent file of all data, while the site goes on writing."""
 
+import fcntl
 import os
 import re
 from argparse import ArgumentParser
@@ -68,36 +69,47 @@ def back_up(file: Path) -> None:
     _remove_leftovers(file)
     copy = file.with_name(f".{file.name}.{os.getpid()}")
     # SQLite takes an empty file; so it is nobody else's to read from the start.
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    held = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        _lock(held)
         with connection.cursor() as cursor:
             cursor.execute("VACUUM INTO %s", [str(copy)])
         _finish(copy)
         copy.replace(file)
     finally:
         copy.unlink(missing_ok=True)
+        # Not before SQLite is done: this would take its own locks away too.
+        os.close(held)
     _sync(file.parent)
 
 
 def _remove_leftovers(file: Path) -> None:
     # A backup that was killed midway leaves its copy, with the salts in it.
-    made = re.compile(rf"\.({re.escape(file.name)}|feedsite-\w+\.sqlite3)\.(\d+)")
-    for path in file.parent.iterdir():
-        found = made.fullmatch(path.name)
-        if found and not _runs(int(found[2])):
-            path.unlink(missing_ok=True)
+    made = re.compile(rf"\.({re.escape(file.name)}|feedsite-\w+\.sqlite3)\.\d+")
+    for copy in file.parent.iterdir():
+        if made.fullmatch(copy.name) and not _is_held(copy):
+            copy.with_name(f"{copy.name}-journal").unlink(missing_ok=True)
+            copy.unlink(missing_ok=True)
 
 
-def _runs(pid: int) -> bool:
-    # In a container the next backup may well have the same number.
-    if pid == os.getpid():
-        return False
+def _is_held(copy: Path) -> bool:
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        descriptor = os.open(copy, os.O_RDONLY)
+    except OSError:  # It was, and is finished by now; or is another user's.
+        return True
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    # Gone with its process, and seen from other containers: numbers of processes are
+    # neither. SQLite uses locks of another kind.
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # Held; or such locks do not work on this disk.
         return False
-    except PermissionError:
-        pass
     return True
 
 
