@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -144,6 +144,11 @@ def my_votes(entry_ids: Iterable[int], token: str) -> dict[int, int]:
 
 def rescore() -> int:
     """Write the score of every entry by the law; returns how many had moved."""
+    return sum(rescoring())
+
+
+def rescoring() -> Iterator[int]:
+    """`rescore` a batch at a time, for who has other things to do in between."""
     moved, last = 0, 0
     while True:
         page = Entry.objects.filter(pk__gt=last).order_by("pk")
@@ -151,11 +156,11 @@ def rescore() -> int:
         if not pks:
             break
         with transaction.atomic():
-            moved += _rescore(pks)
-        last = pks[-1]
+            changed = _rescore(pks)
+        moved, last = moved + changed, pks[-1]
+        yield changed
     if moved:
         PoolState.touch()
-    return moved
 
 
 def forget_old(now: datetime) -> None:

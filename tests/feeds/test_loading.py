@@ -318,7 +318,7 @@ def test_a_vote_waits_for_no_feed_of_many_things_to_write(net, loader, monkeypat
     """What a loader and a vote both lock, both lock in one order."""
     (feed,) = add(net.url("/rss2.xml"))
     entry = entry_number(feed)
-    write, tallies = loading._write, []
+    write, tallies, pool = loading._write, [], ThreadPoolExecutor(1)
 
     def vote():
         try:
@@ -330,15 +330,15 @@ def test_a_vote_waits_for_no_feed_of_many_things_to_write(net, loader, monkeypat
 
     def vote_and_write(*args):
         # The loader is in the middle of its transaction.
-        with ThreadPoolExecutor(1) as pool:
-            tallies.append(pool.submit(vote).result(timeout=5))
+        tallies.append(pool.submit(vote).result(timeout=5))
         write(*args)
 
     monkeypatch.setattr(loading, "_write", vote_and_write)
     # Known already, so that nothing of the feed's own row is to be said.
     texts = {"title": "a", "description": "b", "language": "c", "site_url": "d"}
     Feed.objects.update(**texts)
-    assert type(load_one(loader)[0]) is Loaded
+    with pool:
+        assert type(load_one(loader)[0]) is Loaded
     assert [tally.up for tally in tallies] == [1]
     assert PoolState.objects.get().up == 1
 

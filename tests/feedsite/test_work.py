@@ -108,7 +108,10 @@ def test_a_database_that_is_down_for_long_is_not_told_again(caplog):
     command.complained = False
     for _ in range(3):
         assert not command._attempt("fetch feeds", fail)
-    assert command._attempt("fetch feeds", lambda: None)
+        # It had no hits to write down, so it asked nothing.
+        assert command._attempt("write down hits", blacklist.cache.flush_hits)
+    assert command._attempt("fetch feeds", Feed.objects.exists)
+    assert command._attempt("fetch feeds", Feed.objects.exists)
     assert [record.message for record in caplog.records] == [
         "Cannot fetch feeds: down. Trying again.",
         "The database answers again.",
@@ -122,6 +125,25 @@ def test_a_chore_that_failed_is_tried_again_soon(monkeypatch):
     monkeypatch.setattr(command, "_attempt", lambda name, do: False)
     command._do_chores()
     assert 0 < chore.next_at - time.monotonic() <= work.MINUTE
+
+
+def test_a_long_chore_does_one_part_while_feeds_are_claimed(monkeypatch):
+    done = []
+
+    def parts():
+        for number in range(5):
+            done.append(number)
+            yield number
+
+    command = work.Command()
+    command.chores, command.complained = [work.Chore("x", work.DAY, parts)], False
+    for expected in (1, 2):
+        command._do_chores()
+        assert len(done) == expected
+    command._do_chores(whole=True)
+    assert done == [0, 1, 2, 3, 4]
+    command._do_chores()
+    assert len(done) == 5
 
 
 # As a process

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.db.models import Q
 from django.utils import timezone
 
@@ -33,12 +34,23 @@ class Stopped(BaseException):
 
 @dataclass
 class Chore:
-    """Something that recurs; times in seconds."""
+    """Something that recurs; times in seconds. What may take longer than the claim
+    on a feed lasts is an iterator that does a part of it at each step."""
 
     name: str
     every: float
     do: Callable[[], object]
     next_at: float = 0.0
+    under_way: Iterator[object] | None = None
+
+    def step(self, *, whole: bool) -> None:
+        """Do the next part of it, or all the rest."""
+        steps: object = self.under_way or self.do()
+        self.under_way = None
+        for _ in steps if isinstance(steps, Iterator) else ():
+            if not whole:
+                self.under_way = steps
+                break
 
 
 def chores() -> list[Chore]:
@@ -52,7 +64,7 @@ def chores() -> list[Chore]:
         ),
         Chore("forget holds", HOUR, _forget_holds),
         Chore("forget sessions", DAY, SessionStore.clear_expired),
-        Chore("score entries", DAY, feedback.rescore),
+        Chore("score entries", DAY, feedback.rescoring),
     ]
 
 
@@ -90,7 +102,7 @@ class Command(BaseCommand):
                 time.sleep(PAUSE)
 
     def _round(self, loader: loading.Loader, *, once: bool, **options: Any) -> None:
-        self._do_chores()
+        self._do_chores(whole=True)
         told: Counter[str] = Counter()
         with closing(
             loader.load(due, follow=not once, tick=self._do_chores)
@@ -103,17 +115,26 @@ class Command(BaseCommand):
             counts = ", ".join(f"{n:,} {word}" for word, n in told.most_common())
             logger.info("Feeds: %s.", counts)
 
-    def _do_chores(self) -> None:
+    def _do_chores(self, *, whole: bool = False) -> None:
         for chore in self.chores:
-            if time.monotonic() >= chore.next_at:
+            if chore.under_way or time.monotonic() >= chore.next_at:
                 chore.next_at = time.monotonic() + chore.every
-                if not self._attempt(chore.name, chore.do):
+                if not self._attempt(chore.name, partial(chore.step, whole=whole)):
                     chore.next_at = time.monotonic() + min(chore.every, MINUTE)
 
     def _attempt(self, name: str, do: Callable[[], object]) -> bool:
+        answered = False
+
+        def listen(execute: Callable[..., object], *query: object) -> object:
+            nonlocal answered
+            answer = execute(*query)
+            answered = True
+            return answer
+
         try:
-            do()
-        except DatabaseError as error:
+            with connection.execute_wrapper(listen):
+                do()
+        except Error as error:
             # Once, however long it lasts: the log is for what is new.
             if not self.complained:
                 reason = " ".join(str(error).split())
@@ -121,9 +142,10 @@ class Command(BaseCommand):
             self.complained = True
             connection.close()
             return False
-        if self.complained:
+        # Not of what had nothing to ask, or caught the error itself.
+        if self.complained and answered:
             logger.warning("The database answers again.")
-        self.complained = False
+            self.complained = False
         return True
 
 
