@@ -11,6 +11,7 @@ from blacklist.models import BlacklistedDomain
 class BlacklistedDomainSerializer(serializers.ModelSerializer[BlacklistedDomain]):
     """A rule; `note` and `created_by` are there for staff only."""
 
+    staff_only = ("note", "created_by")
     domain = serializers.CharField(
         max_length=2000,
         help_text="In any form an operator types: d, *.d, =d (this host alone), "
@@ -51,7 +52,8 @@ class BlacklistedDomainSerializer(serializers.ModelSerializer[BlacklistedDomain]
     def to_representation(self, rule: BlacklistedDomain) -> dict[str, Any]:
         shown = super().to_representation(rule)
         if not self._user_is("is_staff"):
-            del shown["note"], shown["created_by"]
+            for name in self.staff_only:
+                del shown[name]
         return shown
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:

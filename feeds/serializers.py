@@ -242,6 +242,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 class FeedSerializer(serializers.ModelSerializer[Feed]):
+    staff_only = _STAFF_ONLY
     url = _AddressField(max_length=2000)
     site_url = _AddressField(max_length=2000, required=False, allow_blank=True)
     category = _CategoryField(
@@ -278,7 +279,7 @@ class FeedSerializer(serializers.ModelSerializer[Feed]):
     def to_representation(self, feed: Feed) -> dict[str, Any]:
         shown: dict[str, Any] = super().to_representation(feed)
         if not self.context["request"].user.is_staff:
-            for name in _STAFF_ONLY:
+            for name in self.staff_only:
                 del shown[name]
         return shown
 

@@ -159,7 +159,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["feedsite.api.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "feedsite.api.Negotiation",
     "DEFAULT_PAGINATION_CLASS": "feedsite.api.CursorPages",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "feedsite.openapi.Schema",
     "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%SZ",
     "EXCEPTION_HANDLER": "feedsite.api.exception_handler",
     # "format" is a parameter like any other we don't know: ignored.
@@ -170,6 +170,8 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "feedsite",
     "DESCRIPTION": "A random good post from the small web.",
     "VERSION": "1",
+    # Its schemas are JSON Schema, null and all.
+    "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 from io import BytesIO
 
+import jsonschema
 import orjson
 import pytest
 from django.contrib.auth.models import User
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import ParseError
 
+from blacklist.models import BlacklistedDomain
 from feedsite import api
 from tests.feeds.rows import TOKEN, block, make_entries, make_feed, read_pool
 from tests.serving import serving
@@ -617,6 +619,81 @@ def test_the_schema_is_complete_and_without_warnings(db, tmp_path):
         "max_age_days",
         "X-Client-Token",
     }
+
+
+@pytest.fixture
+def schema(client, db):
+    return client.get(API + "schema/").json()
+
+
+def described(schema, path, method, status):
+    """Checks a JSON answer against what the schema says of it."""
+    answer = schema["paths"][API + path][method]["responses"][str(status)]
+    wanted = answer["content"]["application/json"]["schema"]
+    return jsonschema.Draft202012Validator(
+        wanted | {"components": schema["components"]}
+    )
+
+
+@pytest.mark.parametrize("who", ["client", "staff"])
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("entries/", ""),
+        ("entries/{id}/", ""),
+        ("entries/random/", ""),
+        ("entries/lookup/", "?url=https://blog.example/0"),
+        ("feeds/", ""),
+        ("feeds/{id}/", ""),
+        ("categories/", ""),
+        ("blacklist/", ""),
+        ("blacklist/{id}/", ""),
+        ("blacklist/check/", "?url=https://a.bad.example/"),
+        ("blacklist/check/", "?url=x"),
+    ],
+)
+def test_answers_are_as_the_schema_says(request, who, entry, schema, path, query):
+    client = request.getfixturevalue(who)
+    block("bad.example")
+    rule = BlacklistedDomain.objects.get()
+    pk = {"feeds": entry.feed_id, "blacklist": rule.pk}.get(path.split("/")[0])
+    answer = client.get(API + path.replace("{id}", str(pk or entry.pk)) + query)
+    assert answer.status_code == 200
+    described(schema, path, "get", 200).validate(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "status"),
+    [
+        ("get", "entries/", "?feed=x", 400),
+        ("get", "entries/{id}/", "", 404),
+        ("put", "entries/{id}/vote/", "", 400),
+        ("get", "feeds/", "?cursor=x", 400),
+        ("get", "feeds/{id}/", "", 404),
+        ("post", "feeds/", "", 401),
+        ("delete", "feeds/{id}/", "", 401),
+        ("get", "blacklist/", "?action=x", 400),
+        ("get", "blacklist/check/", "", 400),
+        ("patch", "blacklist/{id}/", "", 401),
+    ],
+)
+def test_errors_are_as_the_schema_says(client, schema, method, path, query, status):
+    address = API + path.replace("{id}", "0") + query
+    answer = client.generic(method.upper(), address, content_type="application/json")
+    described(schema, path, method, status).validate(problem(answer, status))
+
+
+def test_the_schema_says_who_may_and_what_may_go_wrong(schema):
+    for name in ("feeds", "blacklist"):
+        calls = schema["paths"][f"{API}{name}/"] | {
+            "patch": schema["paths"][f"{API}{name}/{{id}}/"]["patch"]
+        }
+        assert {} in calls["get"]["security"]
+        assert {} not in calls["post"]["security"]
+        assert {"400", "401", "503"} <= calls["get"]["responses"].keys()
+        errors = {"400", "401", "403", "404", "413", "503"}
+        assert errors <= calls["patch"]["responses"].keys()
+        assert errors - {"404"} <= calls["post"]["responses"].keys()
 
 
 @pytest.mark.parametrize("query", ["", "?version=a%0d%0ab", "?lang=%00", "?format=x"])
