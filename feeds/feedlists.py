@@ -232,7 +232,10 @@ def _read_text(body: bytes, source: str) -> Iterator[Row]:
 
 def _columns(header: str) -> tuple[str, list[str]]:
     for delimiter in _DELIMITERS:
-        cells = next(csv.reader([header], delimiter=delimiter), [])
+        try:
+            cells = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:  # A cell beyond all bounds names no column.
+            continue
         names = [cell.strip().lower() for cell in cells]
         if any(key in names for key in _URL_KEYS):
             return delimiter, names

@@ -186,7 +186,10 @@ def read_address(url: str) -> list[feedlists.Row]:
     site. Raises CannotFetch, and FeedListError when it is none of them."""
     fetched = fetch(url)
     if feedlists.is_feed(fetched.body):
-        address = feedlists.address(fetched.permanent_url or url)
+        try:
+            address = feedlists.address(fetched.permanent_url or url)
+        except feedlists.BadAddress as error:
+            return [feedlists.BadLine(url, str(error), line=1, source=url)]
         return [feedlists.FeedSpec(address, line=1, source=url)]
     if not feedlists.is_html(fetched.body):
         return feedlists.read(fetched.body, source=url)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from django.conf import settings as project
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from feeds import feedlists, loading, storing
@@ -103,10 +103,18 @@ def test_a_site_without_a_feed_is_a_row(net, command):
     assert "no feed found" in row["reason"]
 
 
+def test_a_feed_at_an_address_nobody_can_store_is_a_row(net, command):
+    net.serve("/my%20feed.xml", Answer(rss2()))
+    (row,) = command(net.url("/my feed.xml")).rows
+    assert (row["outcome"], row["canonical_url"]) == ("bad", "")
+    assert row["reason"] == "spaces or control characters in the address"
+
+
 BAD = [
     ("not xml", "list.opml", "not valid XML"),
     ("<opml><body>", "list.opml", "not valid XML"),
     ("title,link\nA,https://a.example/\n", "list.csv", "no column url"),
+    ("x" * 131_073 + ",url\n", "list.csv", "no column url"),
     ("<!doctype html><title>x</title>", "list.txt", "web page"),
     ("<html><body>", "list.opml", "web page"),
     ("", "list.txt", "no feed address"),
@@ -206,6 +214,7 @@ def test_the_report_has_a_row_for_every_line(net, command, given):
         ("5", "duplicate"),
     ]
     assert rows[0]["canonical_url"] == net.url("/rss2.xml")
+    assert rows[3]["canonical_url"] == ""
     assert rows[1]["reason"]
     assert "line 1" in rows[4]["reason"]
     again = command(given(text)).rows
@@ -238,6 +247,24 @@ def test_dry_run_changes_nothing(net, command, given):
     assert "2 would be fetched" in done.out
     assert (Feed.objects.count(), net.requests) == (1, [])
     assert "1 would be fetched" in command(dry_run=True).out
+
+
+def test_a_dry_run_of_the_starter_set_fetches_none_of_it(net, command, given):
+    done = command(starter=True, dry_run=True)
+    assert "would be added" in done.out
+    assert "fetched" not in done.out
+    both = command(given(net.url("/atom.xml")), starter=True, dry_run=True)
+    assert "1 would be fetched" in both.out
+
+
+def test_a_failing_database_at_the_end_is_one_line(net, command, given, monkeypatch):
+    def fail():
+        raise InterfaceError("connection already closed\nreally")
+
+    monkeypatch.setattr(loadfeeds.cache, "flush_hits", fail)
+    with pytest.raises(CommandError, match=r"connection already closed really\."):
+        command(given(net.url("/atom.xml")))
+    assert Entry.objects.count() == 3
 
 
 def test_without_a_source_it_fetches_what_is_due(net, command):

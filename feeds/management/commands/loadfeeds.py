@@ -8,14 +8,14 @@ import time
 from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import Error
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import (
@@ -127,13 +127,17 @@ class Command(BaseCommand):
             raise CommandError("Nothing to do: name a SOURCE, or leave out --no-fetch.")
         try:
             self._load()
+            cache.flush_hits()
         except KeyboardInterrupt:
+            # What only counts may be lost when the database is, too.
+            with suppress(Error):
+                cache.flush_hits()
             self._finish()
             self.stderr.write(
                 "Stopped. What was loaded is kept; run it again to go on."
             )
             sys.exit(130)
-        except DatabaseError as error:
+        except Error as error:
             raise CommandError(
                 f"The database says: {' '.join(str(error).split())}. What was loaded "
                 "is kept; run it again to go on (manage.py migrate first, if the "
@@ -148,15 +152,19 @@ class Command(BaseCommand):
         rows = self._read(options["sources"])
         self._check_report()
         specs, lines = self._sort(starter + rows)
-        if options["dry_run"]:
-            self._say_what_would_be(specs, lines)
-            return
-        self._add(specs, lines)
         from_sources = {
             key: line for key, line in lines.items() if line.source != str(STARTER)
         }
-        if not options["no_fetch"] and (options["sources"] or not options["starter"]):
-            self._fetch(from_sources)
+        fetching = options["sources"] or not options["starter"]
+        if options["dry_run"]:
+            self._say_what_would_be_added(lines)
+        else:
+            self._add(specs, lines)
+        if fetching and not options["no_fetch"]:
+            if options["dry_run"]:
+                self._say_what_would_be_fetched(from_sources)
+            else:
+                self._fetch(from_sources)
 
     # Reading
 
@@ -187,7 +195,7 @@ class Command(BaseCommand):
 
     def _sort_one(self, row: Row, line: Line, lines: dict[str, Line]) -> str:
         if isinstance(row, BadLine):
-            line.url, line.outcome, line.reason = row.text, "bad", row.reason
+            line.outcome, line.reason = "bad", row.reason
             return ""
         line.url = row.url
         if not self._wanted(row.url, row.site_url):
@@ -210,22 +218,20 @@ class Command(BaseCommand):
 
     # Doing
 
-    def _say_what_would_be(
-        self, specs: dict[str, FeedSpec], lines: dict[str, Line]
-    ) -> None:
-        now = timezone.now()
+    def _say_what_would_be_added(self, lines: dict[str, Line]) -> None:
         known: set[str] = set()
-        for chunk in storing.chunks(specs):
+        for chunk in storing.chunks(lines):
             rows = Feed.objects.filter(identity__in=chunk)
             known.update(rows.values_list("identity", flat=True))
         for identity, line in lines.items():
             line.outcome = "known" if identity in known else "would be added"
-        self.tally.read["would be added"] = len(specs) - len(known)
-        self.tally.read["known"] = len(known)
-        if self.options["no_fetch"]:
-            return
-        if specs or self.options["sources"]:
-            due = len(self._choose(lines, now)) + len(specs) - len(known)
+            self.tally.read[line.outcome] += 1
+
+    def _say_what_would_be_fetched(self, lines: dict[str, Line]) -> None:
+        now = timezone.now()
+        if self.options["sources"]:
+            new = sum(line.outcome == "would be added" for line in lines.values())
+            due = new + len(self._choose(lines, now))
         else:
             due = len(self._due(now))
         self.tally.fetched["would be fetched"] = min(due, self.options["limit"] or due)
@@ -331,7 +337,6 @@ class Command(BaseCommand):
                 ) from error
 
     def _finish(self) -> None:
-        cache.flush_hits()
         if self.options["report"]:
             self._write_report()
         if self.options["json"]:
@@ -366,8 +371,8 @@ class Command(BaseCommand):
         if tally.read:
             yield f"Read {len(self.report):,} lines: {_listed(tally.read)}."
         seconds = time.monotonic() - self.started
-        if tally.fetched:
-            yield f"Feeds: {_listed(tally.fetched)}, in {seconds:.1f} s."
+        if fetched := _listed(tally.fetched):
+            yield f"Feeds: {fetched}, in {seconds:.1f} s."
         elif not self.options["no_fetch"] and not self.options["starter"]:
             yield "Nothing is due."
         if tally.kinds:

@@ -45,12 +45,13 @@ class Chore:
 
     def step(self, *, whole: bool) -> None:
         """Do the next part of it, or all the rest."""
-        steps: object = self.under_way or self.do()
+        steps = self.under_way or self.do()
         self.under_way = None
-        for _ in steps if isinstance(steps, Iterator) else ():
-            if not whole:
-                self.under_way = steps
-                break
+        if isinstance(steps, Iterator):
+            for _ in steps:
+                if not whole:
+                    self.under_way = steps
+                    break
 
 
 def chores() -> list[Chore]:
