@@ -49,7 +49,7 @@ class ParsedEntry:
 
     guid: str  # "" if it has none
     url: str
-    title: str
+    title: str  # "" if it has none
     author: str
     excerpt: str
     published_at: datetime | None
@@ -246,7 +246,7 @@ def _entries(
         yield ParsedEntry(
             guid=_guid(raw.guid),
             url=url,
-            title=plain_text(raw.title, TITLE_LENGTH) or _cut(excerpt, 80) or url[:500],
+            title=plain_text(raw.title, TITLE_LENGTH),
             author=plain_text(raw.author or author, AUTHOR_LENGTH),
             excerpt=excerpt,
             published_at=raw.date,

@@ -465,7 +465,8 @@ def _wanted(request: PickRequest, now: datetime | None) -> Filter:
         since = seconds // 60 * 60 - request.max_age_days * 86_400
     return Filter(
         category=request.category,
-        language=request.language,
+        # As the pool has them: one view of a language, however it is typed.
+        language=request.language.lower(),
         feed=request.feed,
         since=since,
     )

@@ -109,6 +109,7 @@ class Turns:
     """
 
     SWEEP = 1024
+    PLATFORMS = 10_000  # whose last answers are remembered
 
     def __init__(
         self, limits: Limits | None = None, *, clock: Callable[[], float] | None = None
@@ -193,9 +194,12 @@ class Turns:
     def heard(self, host: str, retry_after: timedelta | None) -> None:
         """An answer of `host` came, with or without a Retry-After (429 and 503)."""
         platform = platform_of(host)
-        answers = self._answers.get(platform.name, ())
+        # Taken out and put back: so the first is the one heard of longest ago.
+        answers = self._answers.pop(platform.name, ())
         answers = (*answers, host if retry_after else None)[-PLATFORM_ANSWERS:]
         self._answers[platform.name] = answers
+        if len(self._answers) > self.PLATFORMS:
+            del self._answers[next(iter(self._answers))]
         if not retry_after:
             return
         self.hold(host, retry_after)

@@ -365,7 +365,7 @@ def test_the_views_of_a_snapshot_are_kept(three_entries, monkeypatch):
         picking.Pool, "view", lambda *args: made.append(args) or view(*args)
     )
     for _ in range(3):
-        pick(), pick(language="en"), pick(max_age_days=1)
+        pick(), pick(language="en"), pick(language="EN"), pick(max_age_days=1)
     assert len(made) == 3
     # An age limit is by the minute.
     for seconds in (0, 29, 30):

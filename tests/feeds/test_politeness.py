@@ -257,6 +257,17 @@ def test_a_platform_is_held_once_most_of_it_is_busy(turns, answers, platform):
     assert not held(turns, "another.example.com")
 
 
+def test_only_the_platforms_heard_of_last_are_remembered(turns, monkeypatch):
+    monkeypatch.setattr(Turns, "PLATFORMS", 2)
+    for host in ("a.one.com", "a.two.com", "b.one.com", "a.three.com"):
+        turns.heard(host, HOUR)
+    for host in ("c.one.com", "b.two.com", "c.two.com"):
+        turns.heard(host, HOUR)
+    # The first two answers of two.com were heard, and forgotten for three.com.
+    assert held(turns, "another.one.com")
+    assert not held(turns, "another.two.com")
+
+
 def test_a_kept_hold_of_a_platform_holds_again(turns):
     turns.hold("*.wordpress.com", timedelta(seconds=60))
     assert held(turns, "a.wordpress.com")

@@ -267,6 +267,12 @@ def test_dates(feed):
     assert two.pk > three.pk
 
 
+def test_a_feed_without_titles_takes_none_back(feed):
+    storing.store(feed, parsed(post(1)), NOW)
+    assert storing.store(feed, parsed(post(1, title="")), NOW).updated == 0
+    assert Entry.objects.get().title == "Post 1"
+
+
 def test_the_first_date_stays(feed):
     storing.store(feed, parsed(post(1)), NOW)
     first = NOW - timedelta(days=3)
