@@ -69,6 +69,9 @@ def test_the_same_list_again_adds_nothing():
     take("a.example.com\nb.example.com\n")
     again = take("b.example.com\na.example.com\nc.example.com\n")
     assert (again.added, again.duplicates) == (1, 2)
+    before = Revision.current()
+    assert take("c.example.com\n").duplicates == 1
+    assert Revision.current() == before
 
 
 def test_undoing_a_batch_takes_away_its_own_rules_only():
