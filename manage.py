@@ -8,9 +8,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
-    # What we write, others on this machine do not read: the database has digests of
-    # passwords and the voters' salts.
-    os.umask(0o077)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "feedsite.settings")
     try:
         execute_from_command_line(sys.argv)

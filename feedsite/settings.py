@@ -85,6 +85,8 @@ _database: dict[str, Any] = {
 }
 if ENV.database_url:
     _database = {**dj_database_url.parse(ENV.database_url)}
+else:
+    sqlite.make_private(_database["NAME"])
 _options: dict[str, Any] = _database.get("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     _database |= {

@@ -4,10 +4,13 @@ And what waits for a lock: how long, how many at once, and how to tell that it w
 a lock that failed (on PostgreSQL too).
 """
 
+import contextlib
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -41,6 +44,17 @@ def use_fixed_library() -> None:
         return
     sys.modules["sqlite3"] = pysqlite3
     sys.modules["sqlite3.dbapi2"] = pysqlite3.dbapi2
+
+
+def make_private(file: Path) -> None:
+    """Make a database that is not there yet, for nobody else to read.
+
+    It has digests of passwords and the voters' salts. Call it before anything is
+    connected: closing a file that SQLite has open drops its locks. What SQLite puts
+    beside the database gets the same mode.
+    """
+    with contextlib.suppress(OSError):  # Whoever connects says what is wrong.
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def serve() -> None:

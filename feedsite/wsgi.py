@@ -8,8 +8,6 @@ from feedsite import sqlite
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "feedsite.settings")
 
-# As manage.py does, for the files beside the database.
-os.umask(0o077)
 sqlite.serve()
 application = get_wsgi_application()
 
