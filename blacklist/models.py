@@ -98,9 +98,22 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
 
     def update(self, **values: Any) -> int:
         with transaction.atomic(self.db, savepoint=False):
-            return super().update(revision=Revision.next(self.db), **values)
+            revision = Revision.next(self.db)
+            if "domain" in values:
+                self.keep_former(revision)
+            return super().update(revision=revision, **values)
 
     update.alters_data = True  # type: ignore[attr-defined]
+
+    def keep_former(self, revision: int) -> None:
+        """Leave retired rows of the live ones, which are about to be renamed.
+
+        Workers load what changed by name: else none would hear of the old one.
+        """
+        former = list(self.live())
+        for rule in former:
+            rule.pk, rule.revision, rule.retired_at = None, revision, timezone.now()
+        super().bulk_create(former)
 
     def retire(self) -> int:
         """Take the live ones away; their rows stay."""
@@ -262,6 +275,9 @@ class BlacklistedDomain(models.Model):
             options["update_fields"] = {*options["update_fields"], "revision"}
         with transaction.atomic(using, savepoint=False):
             self.revision = Revision.next(using)
+            if not self._state.adding:
+                same = type(self).everything.using(using).filter(pk=self.pk)
+                same.exclude(domain=self.domain).keep_former(self.revision)
             super().save(*args, **options)
 
     @property

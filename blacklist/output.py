@@ -23,6 +23,12 @@ def database_errors() -> Iterator[None]:
         ) from error
 
 
+def format_of(file: str | None, formats: Iterable[str], default: str) -> str:
+    """The format that a file's name asks for by its ending, else the default."""
+    ending = Path(file or "").suffix.lower().removeprefix(".")
+    return ending if ending in formats else default
+
+
 def write(pieces: Iterable[str], file: str | None, stdout: OutputWrapper) -> None:
     """Write to `file`, whole or not at all; to standard output if it is None or `-`.
 

@@ -420,6 +420,10 @@ class _Fault:
     def count(self, *, answered: bool) -> None:
         self._answered.append(answered)
 
+    def is_unknown(self) -> bool:
+        """Whether too few were asked to tell, and not one of them answered."""
+        return len(self._answered) < FETCHES_TO_JUDGE // 2 and not any(self._answered)
+
     def is_ours(self) -> bool:
         """Whether nearly nobody answers; says so in the log when that changes."""
         ours = politeness.our_fault(self._answered.count(False), len(self._answered))
@@ -454,11 +458,15 @@ class Loader:
         resolver: AbstractResolver | None = None,
         rng: Random | None = None,
         lease: timedelta = LEASE,
+        patient: bool = False,
     ) -> None:
+        """`patient`: while too few were asked to tell, and nobody answered, it may as
+        well be the network here, and no feed fails."""
         self._jobs = jobs
         self._resolver = resolver
         self._rng = rng or SystemRandom()
         self._lease = lease
+        self._patient = patient
         self._network: _Network | None = None
         self._fault = _Fault()
         self._held: dict[str, datetime] = {}
@@ -589,9 +597,9 @@ class Loader:
 
     def unanswered(self, feed: Feed, reason: str) -> Outcome:
         """Write down a fetch without an answer, now that it is clear whose fault."""
-        if not self._fault.is_ours():
-            return self.fail(feed, reason, "no answer")
-        return self._postpone(feed, reason)
+        if self._fault.is_ours() or (self._patient and self._fault.is_unknown()):
+            return self._postpone(feed, reason)
+        return self.fail(feed, reason, "no answer")
 
     def _broken(self, feed: Feed, error: BaseException) -> Outcome:
         # Once, however many feeds it costs: the log is for what is new.

@@ -89,22 +89,37 @@ def why_no_port(settings: Environment) -> str | None:
     return None
 
 
+def make_folder(data: Path) -> None:
+    """Make the folder for all that is kept, where it is not there, for us alone.
+
+    Raises ImproperlyConfigured where it cannot be made.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(data, error) from error
+
+
 def secret_key(data: Path) -> str:
     """The key kept in `data`, made on the first call (file mode 0600).
 
     Raises ImproperlyConfigured where it can be neither read nor made.
     """
+    make_folder(data)
     path = data / "secret_key"
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _make_key(path)
         return path.read_text().strip()
     except OSError as error:
-        raise ImproperlyConfigured(
-            f"FEEDSITE_DATA={str(data)!r}: {error.filename}: {error.strerror}. Use a "
-            "folder that feedsite may write to, or set SECRET_KEY."
-        ) from error
+        raise _unusable(data, error) from error
+
+
+def _unusable(data: Path, error: OSError) -> ImproperlyConfigured:
+    return ImproperlyConfigured(
+        f"FEEDSITE_DATA={str(data)!r}: {error.filename}: {error.strerror}. Use a "
+        "folder that feedsite may write to, or set SECRET_KEY and DATABASE_URL."
+    )
 
 
 def _make_key(path: Path) -> None:
@@ -143,8 +158,8 @@ class _Number:
         if not self.minimum <= value <= self.maximum:
             what = "a whole number" if self.kind is int else "a number"
             raise ImproperlyConfigured(
-                f"{name}={text!r}: use {what} from {self.minimum:g} to "
-                f"{self.maximum:g}."
+                f"{name}={text!r}: use {what} from {self.minimum:,} to "
+                f"{self.maximum:,}."
             )
         return value
 

@@ -86,6 +86,7 @@ _database: dict[str, Any] = {
 if ENV.database_url:
     _database = {**dj_database_url.parse(ENV.database_url)}
 else:
+    env.make_folder(DATA)
     sqlite.make_private(_database["NAME"])
 _options: dict[str, Any] = _database.get("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":
@@ -180,7 +181,13 @@ SPECTACULAR_SETTINGS = {
 }
 CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/api/"
-CORS_ALLOW_HEADERS = ["accept", "content-type", "x-client-token", "if-none-match"]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "if-none-match",
+    "x-client-token",
+]
 CORS_EXPOSE_HEADERS = ["ETag", "Retry-After"]
 
 # Readers.
@@ -211,6 +218,13 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {
+        # A 503 is our own answer, of a probe or while the database is locked.
+        "not_busy": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: getattr(record, "status_code", 0) != 503,
+        },
+    },
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
     },
@@ -219,7 +233,7 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "level": ENV.log_level, "propagate": True},
         # Else whoever asks for what is not there writes a line of our log each time.
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["not_busy"]},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }

@@ -497,3 +497,32 @@ def test_100_000_rules_are_loaded_beside_four_busy_threads():
     assert len(now) == 100_000
     # Promised: 1 s, and measured in benchmarks/. Row by row it took 50 s.
     assert took < 15
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["save", "update"])
+def test_a_renamed_rule_lets_go_of_its_old_name(way):
+    rule = rules.create(domain="old.example")
+    for number in range(20):
+        rules.create(domain=f"other-{number}.example")
+    assert cache.refresh().blocks("www.old.example")
+
+    if way == "save":
+        rule.domain = "new.example"
+        rule.save()
+    else:
+        rules.filter(pk=rule.pk).update(domain="new.example")
+
+    now = cache.refresh()
+    assert not now.blocks("www.old.example")
+    assert now.blocks("www.new.example")
+    assert len(now) == 21
+    assert rules.get(domain="new.example").pk == rule.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_that_keeps_its_name_leaves_no_former_row():
+    rule = rules.create(domain="old.example")
+    rule.note = "why"
+    rule.save()
+    assert BlacklistedDomain.everything.count() == 1

@@ -142,3 +142,18 @@ def test_all_is_read_before_anything_is_written(name, monkeypatch):
     call_command(name, stderr=io.StringIO())
     assert seen
     assert all(isinstance(piece, str) for piece in seen)
+
+
+@pytest.mark.parametrize(
+    ("file", "format"),
+    [
+        ("rules.csv", "csv"),
+        ("RULES.JSON", "json"),
+        ("rules.txt", "plain"),
+        ("csv", "plain"),
+        ("-", "plain"),
+        (None, "plain"),
+    ],
+)
+def test_the_format_is_the_file_names(file, format):
+    assert output.format_of(file, ("plain", "csv", "json"), "plain") == format

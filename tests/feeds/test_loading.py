@@ -262,6 +262,24 @@ def test_a_dead_site_among_few_is_its_own_fault(net):
     assert Feed.objects.filter(failures=1).count() == 19
 
 
+def test_a_patient_loader_blames_nobody_while_nobody_has_answered(net):
+    add(*unreachable(19))
+    with Loader(resolver=NoNames(), patient=True) as loader:
+        assert Counter(map(type, run(loader))) == {Postponed: 19}
+    assert not Feed.objects.exclude(failures=0, last_error="").exists()
+
+
+def test_a_patient_loader_blames_a_dead_site_once_another_answered(net):
+    net.serve("/feed", rss2(1, "good"), host="good.example")
+    net.resolver.names["good.example"] = ["127.0.0.1"]
+    net.resolver.default = [""]
+    with Loader(resolver=net.resolver, patient=True) as loader:
+        add(net.url("/feed", host="good.example"))
+        run(loader)
+        add(*unreachable(1))
+        assert Counter(map(type, run(loader))) == {Failed: 1}
+
+
 def test_dead_sites_among_good_ones_are_their_own_fault(net):
     good = [f"good{number}.example" for number in range(30)]
     for host in good:

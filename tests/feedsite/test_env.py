@@ -125,6 +125,13 @@ def _key(data: Path, barrier) -> str:
     return env.secret_key(data)
 
 
+def test_the_folder_is_made_whoever_brings_the_key(tmp_path):
+    data = tmp_path / "not" / "there"
+    done = manage(clean_environ(FEEDSITE_DATA=data, SECRET_KEY="k" * 60), "migrate")
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+
+
 def test_many_first_starts_agree_on_one_key(tmp_path):
     data = tmp_path / "new"
     context = multiprocessing.get_context("fork")

@@ -18,15 +18,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--format",
             choices=formats.NAMES,
-            default="plain",
-            help="default: %(default)s",
+            help="default: by FILE's ending, else plain",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        format = options["format"] or output.format_of(
+            options["file"], formats.NAMES, "plain"
+        )
         written = formats.Written()
         with output.database_errors():
             # All at once: who reads slowly, or stops, shall hold up no database.
-            pieces = list(importing.export(options["format"], written))
+            pieces = list(importing.export(format, written))
         output.write(pieces, options["file"], self.stdout)
         self.stderr.write(_said(written, options["file"] or "standard output"))
 

@@ -21,14 +21,16 @@ class Command(BaseCommand):
         parser.add_argument(
             "--format",
             choices=feedlists.FORMATS,
-            default="opml",
-            help="default: %(default)s",
+            help="default: by FILE's ending, else opml",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        format = options["format"] or output.format_of(
+            options["file"], feedlists.FORMATS, "opml"
+        )
         with output.database_errors():
             specs = _specs()
-        pieces = feedlists.write(specs, options["format"])
+        pieces = feedlists.write(specs, format)
         output.write(pieces, options["file"], self.stdout)
         if options["file"] not in (None, "-"):
             self.stderr.write(f"Wrote {options['file']}.")

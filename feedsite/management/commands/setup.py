@@ -79,6 +79,7 @@ def make_operator(data: Path) -> str | None:
 def _keep(file: Path, password: str) -> None:
     made = file.with_name(f"{file.name}.{os.getpid()}")
     try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as opened:
             opened.write(f"{password}\n")

@@ -95,7 +95,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.chores = chores()
         self.complained = False
-        with _stoppable(), loading.Loader() as loader:
+        with _stoppable(), loading.Loader(patient=True) as loader:
             while True:
                 self._attempt("fetch feeds", lambda: self._round(loader, **options))
                 if options["once"]:
