@@ -136,6 +136,17 @@ def test_bad_input_is_one_clear_line(command, given, content, name, message):
     assert not Feed.objects.exists()
 
 
+def test_bad_lines_are_named_but_not_all_of_them(command, given):
+    lines = ["https://good.example/feed", *(f"bad {n}" for n in range(12))]
+    out = command(given("\n".join(lines), "list.txt"), no_fetch=True).out
+
+    assert "list.txt, line 2: " in out
+    assert "list.txt, line 11: " in out
+    assert "list.txt, line 12: " not in out
+    assert "and 2 more; --report FILE lists all" in out
+    assert "line 1:" not in out
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -33,6 +33,7 @@ from feeds.models import Feed
 
 STARTER = Path(__file__).resolve().parents[2] / "starter" / "starter.json"
 LINE_EVERY = 10  # seconds, in a log
+SHOWN = 10  # bad lines, in the closing lines
 
 
 @dataclass
@@ -370,15 +371,24 @@ class Command(BaseCommand):
         tally = self.tally
         if tally.read:
             yield f"Read {len(self.report):,} lines: {_listed(tally.read)}."
+            yield from self._bad_lines()
         seconds = time.monotonic() - self.started
         if fetched := _listed(tally.fetched):
             yield f"Feeds: {fetched}, in {seconds:.1f} s."
         elif not self.options["no_fetch"] and not self.options["starter"]:
-            yield "Nothing is due."
+            nothing_good = tally.read and tally.read.keys() <= {"bad", "skipped"}
+            yield "Nothing to fetch." if nothing_good else "Nothing is due."
         if tally.kinds:
             yield f"Failures: {_listed(tally.kinds)}."
         if tally.new or tally.updated or tally.fetched["loaded"]:
             yield f"Entries: {tally.new:,} new, {tally.updated:,} changed."
+
+    def _bad_lines(self) -> Iterator[str]:
+        bad = [line for line in self.report if line.outcome == "bad"]
+        for line in bad[:SHOWN]:
+            yield f"  {line.source}, line {line.line}: {line.reason}"
+        if len(bad) > SHOWN:
+            yield f"  and {len(bad) - SHOWN:,} more; --report FILE lists all."
 
 
 def _rows(source: str) -> list[Row]:
