@@ -55,8 +55,6 @@ _TOKEN = OpenApiParameter(
 _WRITE_TOKEN = OpenApiParameter(
     "X-Client-Token", str, OpenApiParameter.HEADER, required=True
 )
-_INVALID = {400: ProblemSerializer}
-_MISSING = {404: ProblemSerializer}
 _BOUNDED = {
     429: OpenApiResponse(ProblemSerializer, description="With Retry-After."),
     503: OpenApiResponse(ProblemSerializer, description="With Retry-After."),
@@ -78,7 +76,7 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
 
     @extend_schema(
         parameters=[ListSerializer, _TOKEN],
-        responses={200: EntrySerializer(many=True), **_INVALID},
+        responses={200: EntrySerializer(many=True)},
     )
     def list(self, request: Request) -> Response:
         query = _parameters(ListSerializer, request)
@@ -87,13 +85,13 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
         page: Any = self.paginate_queryset(entries)
         return self.get_paginated_response(_entries_json(page, request))
 
-    @extend_schema(parameters=[_TOKEN], responses={200: EntrySerializer, **_MISSING})
+    @extend_schema(parameters=[_TOKEN], responses={200: EntrySerializer})
     def retrieve(self, request: Request, pk: str) -> Response:
         return Response(_entry_json(request, pk=pk))
 
     @extend_schema(
         parameters=[LookupSerializer, _TOKEN],
-        responses={200: EntrySerializer, **_INVALID, **_MISSING},
+        responses={200: EntrySerializer, 404: ProblemSerializer},
     )
     @action(detail=False)
     def lookup(self, request: Request) -> Response:
@@ -104,7 +102,7 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
 
     @extend_schema(
         parameters=[RandomSerializer, _TOKEN],
-        responses={200: PickSerializer, **_INVALID},
+        responses={200: PickSerializer},
     )
     @action(detail=False)
     def random(self, request: Request) -> HttpResponse:
@@ -119,7 +117,7 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
     @extend_schema(
         parameters=[_WRITE_TOKEN],
         request=VoteSerializer,
-        responses={200: TallySerializer, **_INVALID, **_MISSING, **_BOUNDED},
+        responses={200: TallySerializer, **_BOUNDED},
     )
     @action(detail=True, methods=["put"])
     def vote(self, request: Request, pk: str) -> Response:
@@ -131,7 +129,7 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
     @extend_schema(
         parameters=[_WRITE_TOKEN],
         request=ReportSerializer,
-        responses={202: None, **_INVALID, **_MISSING, **_BOUNDED},
+        responses={202: None, **_BOUNDED},
     )
     @action(detail=True, methods=["post"])
     def report(self, request: Request, pk: str) -> Response:
