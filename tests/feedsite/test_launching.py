@@ -328,3 +328,20 @@ def metrics_folders(server):
             if "feedsite-metrics-" in line:
                 folders.add(Path(line[line.index("/") :]).parent)
     return folders
+
+
+@pytest.mark.parametrize(
+    ("environ", "site"),
+    [
+        ({"PORT": 8123}, "http://127.0.0.1:8123/"),
+        ({"PORT": 8123, "HOST": "0.0.0.0"}, "http://127.0.0.1:8123/"),
+        ({"HTTPS": "true", "ALLOWED_HOSTS": "a.example"}, "https://a.example/"),
+    ],
+)
+@pytest.mark.sqlite
+def test_the_set_up_says_where_a_browser_finds_the_site(tmp_path, environ, site):
+    done = manage(clean_environ(FEEDSITE_DATA=tmp_path, **environ), "setup")
+
+    assert done.returncode == 0, done.stderr
+    assert f"The page:     {site}\n" in done.stdout
+    assert f"The admin:    {site}admin/\n" in done.stdout

@@ -39,10 +39,7 @@ class Command(BaseCommand):
         self._say_where(password)
 
     def _say_where(self, password: str | None) -> None:
-        host = settings.ENV.host
-        if host in ("0.0.0.0", "::"):  # noqa: S104
-            host = "127.0.0.1"
-        site = f"http://{f'[{host}]' if ':' in host else host}:{settings.ENV.port}/"
+        site = _address()
         self.stdout.write(f"The page:     {site}")
         self.stdout.write(f"The admin:    {site}{settings.ADMIN_PATH}")
         self.stdout.write(f"The API docs: {site}api/v1/docs/")
@@ -51,6 +48,16 @@ class Command(BaseCommand):
             self.stdout.write(f"The operator: {OPERATOR}, password {password}")
         if file.exists():
             self.stdout.write(f"The operator's first password is in {file}")
+
+
+def _address() -> str:
+    """Where a browser finds the site: behind HTTPS only by its public name."""
+    if settings.HTTPS and settings.ALLOWED_HOSTS:
+        return f"https://{settings.ALLOWED_HOSTS[0].removeprefix('.')}/"
+    host = settings.ENV.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.ENV.port}/"
 
 
 def password_file(data: Path) -> Path:
