@@ -18,8 +18,6 @@ from feeds import feedlists, storing
 from feeds.models import Category, Entry, Feed, PoolState, Report
 from feeds.serializers import by_address, known_address
 
-_ROWS_A_TRANSACTION = 500
-
 
 def _link(address: str) -> str | SafeString:
     # What a row holds is not a link because it stands in an address column.
@@ -36,8 +34,7 @@ def _update(rows: QuerySet[Any], **values: Any) -> int:
     """Write `values` to the rows, in commits that keep nobody waiting."""
     pks = list(rows.order_by().values_list("pk", flat=True))
     changed = 0
-    for start in range(0, len(pks), _ROWS_A_TRANSACTION):
-        chunk = pks[start : start + _ROWS_A_TRANSACTION]
+    for chunk in storing.chunks(pks):
         with transaction.atomic():
             some = rows.model._default_manager.filter(pk__in=chunk)
             storing.lock(some)

@@ -42,7 +42,6 @@ _ADDRESS = re.compile(
     r"|\[?(?P<v6>[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)(%[^\]]*)?(\](:[0-9]+)?)?"
 )
 _KEPT = timedelta(hours=48)
-_BATCH = 500  # rows a commit, so that a vote never waits long for a clean-up
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -142,17 +141,13 @@ def my_votes(entry_ids: Iterable[int], token: str) -> dict[int, int]:
     )
 
 
-def rescore() -> int:
-    """Write the score of every entry by the law; returns how many had moved."""
-    return sum(rescoring())
-
-
 def rescoring() -> Iterator[int]:
-    """`rescore` a batch at a time, for who has other things to do in between."""
+    """Write the score of every entry by the law; gives how many moved, a batch at a
+    time, for who has other things to do in between."""
     moved, last = 0, 0
     while True:
         page = Entry.objects.filter(pk__gt=last).order_by("pk")
-        pks = list(page.values_list("pk", flat=True)[:_BATCH])
+        pks = list(page.values_list("pk", flat=True)[: storing.ROWS_A_TRANSACTION])
         if not pks:
             break
         with transaction.atomic():
@@ -297,5 +292,5 @@ def _network(text: str) -> str:
 
 
 def _delete(rows: models.QuerySet[Any]) -> None:
-    while pks := list(rows.values_list("pk", flat=True)[:_BATCH]):
+    while pks := list(rows.values_list("pk", flat=True)[: storing.ROWS_A_TRANSACTION]):
         rows.filter(pk__in=pks).delete()

@@ -28,6 +28,7 @@ from feeds.feedlists import FeedSpec, PostSpec
 from feeds.models import Category, Entry, Feed, PoolState
 from feeds.parsing import ParsedEntry, ParsedFeed
 
+# So that a vote never waits long for the write lock.
 ROWS_A_TRANSACTION = 500
 
 # Parts of a query that say where the reader came from, not what is shown.

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from blacklist.models import BlacklistedDomain
-from feeds import feedback, ranking
+from feeds import feedback, ranking, storing
 from feeds.models import (
     DailySalt,
     Entry,
@@ -33,6 +33,10 @@ HOME = "192.0.2.1"
 @pytest.fixture
 def entry(db):
     return entry_number(feed_number())
+
+
+def rescore():
+    return sum(feedback.rescoring())
 
 
 def token(number):
@@ -383,7 +387,7 @@ def test_a_salt_is_random_and_not_made_from_the_key(entry):
 
 
 def test_salts_and_counters_go_after_48_hours(entry, monkeypatch):
-    monkeypatch.setattr(feedback, "_BATCH", 2)
+    monkeypatch.setattr(storing, "ROWS_A_TRANSACTION", 2)
     days = [NOW - timedelta(days=back) for back in (5, 3, 2, 1, 0)]
     for number, day in enumerate(days):
         vote(entry, who=token(number), now=day)
@@ -396,21 +400,21 @@ def test_salts_and_counters_go_after_48_hours(entry, monkeypatch):
 
 
 def test_rescore_writes_the_law_s_score_of_every_entry(entry, monkeypatch):
-    monkeypatch.setattr(feedback, "_BATCH", 2)
+    monkeypatch.setattr(storing, "ROWS_A_TRANSACTION", 2)
     entries = [entry, *(entry_number(entry.feed, number) for number in range(2, 6))]
     entries.append(entry_number(feed_number(2)))
     for number in range(4):
         vote(entries[0], who=token(number), network=f"192.0.2.{number}")
     version = PoolState.objects.get().version
     # The one that was voted on has its score.
-    assert feedback.rescore() == 5
+    assert rescore() == 5
     site = ranking.site_rate(4, 0)
     feed = ranking.feed_rate(4, 0, site)
     scores = Entry.objects.order_by("pk").values_list("score", flat=True)
     rates = [ranking.entry_rate(4, 0, feed), feed, feed, feed, feed, site]
     assert list(scores) == [round(rate, 4) for rate in rates]
     assert PoolState.objects.get().version == version + 1
-    assert feedback.rescore() == 0
+    assert rescore() == 0
     assert PoolState.objects.get().version == version + 1
 
 
@@ -527,7 +531,7 @@ def test_rescore_never_overwrites_the_score_of_a_vote_it_did_not_see():
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             vote(entry)
-            rescored = pool.submit(at_once, [feedback.rescore], threads=1)
+            rescored = pool.submit(at_once, [rescore], threads=1)
             with pytest.raises(TimeoutError):
                 rescored.result(timeout=0.3)
         assert rescored.result() == [0]
@@ -554,7 +558,7 @@ def test_votes_reports_and_rescoring_at_once_keep_every_sum_exact():
         return partial(report, entry, reason, who=token(who), network=network)
 
     calls = [voted() for _ in range(150)] + [reported() for _ in range(30)]
-    calls += [feedback.rescore] * 6
+    calls += [rescore] * 6
     rng.shuffle(calls)
     assert not any(isinstance(o, feedback.TooMany) for o in at_once(calls, threads=8))
     votes = list(Vote.objects.values_list("entry__feed", "entry", "value"))
