@@ -10,14 +10,14 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import connections, models, router, transaction
+from django.db import models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, F, Q, Sum, When
 from django.db.models.functions import Coalesce
 from django.dispatch import Signal
 from django.utils import timezone
 
-from blacklist import domains
+from blacklist import bulk, domains
 
 KEEP_RETIRED = timedelta(days=90)
 KEEP_HITS = timedelta(days=400)
@@ -148,29 +148,14 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
         They become live by update(). It takes a fraction of bulk_create()'s time,
         most of it before the lock is taken; no keys come back.
         """
-        connection = connections[self.db]
-        quote = connection.ops.quote_name
-        fields = [f for f in self.model._meta.concrete_fields if not f.primary_key]
-        columns = ", ".join(quote(str(field.column)) for field in fields)
-        values = ", ".join(["%s"] * len(fields))
-        table = quote(self.model._meta.db_table)
-        rows = []
         now = timezone.now()
+        staged = []
         for rule in rules:
             rule.revision, rule.retired_at = 0, now
-            rows.append(
-                [
-                    field.get_db_prep_save(getattr(rule, field.attname), connection)
-                    for field in fields
-                ]
-            )
-        # Nothing in it but our own names of columns.
-        sql = f"INSERT INTO {table} ({columns}) VALUES ({values})"  # noqa: S608
-        with (
-            transaction.atomic(self.db, savepoint=False),
-            connection.cursor() as cursor,
-        ):
-            cursor.executemany(sql, rows)
+            staged.append(rule)
+        rows = bulk.insert(staged, self.model, using=self.db)
+        with transaction.atomic(self.db, savepoint=False):
+            rows.execute()
 
 
 class LiveRules(models.Manager["BlacklistedDomain"]):

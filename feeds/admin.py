@@ -201,10 +201,13 @@ class FeedAdmin(_PoolAdmin):
     @admin.action(description="Fetch now", permissions=["change"])
     def fetch_now(self, request: HttpRequest, feeds: QuerySet[Feed]) -> None:
         paused = feeds.filter(active=False).count()
-        count = _update(feeds.filter(active=True), next_fetch_at=timezone.now())
+        now = timezone.now()
+        count = _update(
+            feeds.filter(active=True), next_fetch_at=now, fetch_wanted_at=now
+        )
         said = ngettext(
-            "%d feed is fetched by the next round of work.",
-            "%d feeds are fetched by the next round of work.",
+            "%d feed is next: work fetches it within seconds.",
+            "%d feeds are next: work fetches them before all others.",
             count,
         )
         also = f" {paused} left out: paused." if paused else ""

@@ -6,9 +6,13 @@ import re
 import socket
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -301,6 +305,11 @@ class _Body:
                     f"the answer is encoded as {_line(', '.join(names), 50)}"
                 )
 
+    @property
+    def size(self) -> int:
+        """Bytes so far, decoded."""
+        return len(self._decoded)
+
     def feed(self, data: bytes) -> None:
         """Take what came; at most `limit` bytes, before decoding too."""
         self._raw += len(data)
@@ -362,6 +371,61 @@ class _Body:
             more = bool(piece) or not self._brotli.can_accept_more_data()
 
 
+class Room:
+    """Memory for the bodies of all gets under way: so many bytes together.
+
+    Who wants more waits until others are done. One at a time goes beyond it, or
+    those that are half done would all wait for each other.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._queue = asyncio.Lock()
+        self._given = asyncio.Event()
+        self._beyond: Share | None = None
+
+    @asynccontextmanager
+    async def share(self, size: int) -> "AsyncIterator[Share]":
+        """A share of it, of `size` bytes at first; given back at the end."""
+        share = Share(self)
+        try:
+            await self._wait(size, share)
+            yield share
+        finally:
+            self._free += share.size
+            if self._beyond is share:
+                self._beyond = None
+            self._given.set()
+
+    async def _wait(self, more: int, share: "Share") -> None:
+        if self._free < more:
+            # First come, first served.
+            async with self._queue:
+                while self._free < more and not self._may_go_beyond(share):
+                    self._given.clear()
+                    await self._given.wait()
+        if self._free < more:
+            self._beyond = share
+        self._free -= more
+        share.size += more
+
+    def _may_go_beyond(self, share: "Share") -> bool:
+        return share.size > 0 and self._beyond in (None, share)
+
+
+class Share:
+    """What one get may hold of a `Room`."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.size = 0
+
+    async def hold(self, size: int) -> None:
+        """Wait until `size` bytes in all may be held."""
+        if size > self.size:
+            await self._room._wait(size - self.size, self)
+
+
 # Asking.
 
 
@@ -369,7 +433,7 @@ class _Resolver(AbstractResolver):
     """The system's own look-up, in threads enough for thousands of dead names: the
     event loop's default executor has a handful."""
 
-    def __init__(self, threads: int = 64) -> None:
+    def __init__(self, threads: int = 128) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
 
     async def resolve(
@@ -406,6 +470,7 @@ class _Journey:
     target: _Target
     conditions: dict[str, str]
     left: float  # seconds of network time
+    share: Share | None = None
     permanent: bool = True
     hops: int = 0
     status: int | None = None
@@ -480,10 +545,12 @@ class Fetcher:
         etag: str = "",
         last_modified: str = "",
         accept: str = ACCEPT_FEEDS,
+        share: Share | None = None,
     ) -> Fetched | NotModified | FetchError:
         """Ask for `url`, with the validators of last time; follows redirects.
 
-        Never raises for what the network does.
+        The body is within `share`, where one is given; it is the caller's to give
+        back. Never raises for what the network does.
         """
         headers = {
             "Accept": accept,
@@ -492,7 +559,7 @@ class Fetcher:
         }
         headers = {name: value for name, value in headers.items() if value}
         try:
-            journey = _Journey(_target(url), headers, self._caps.total)
+            journey = _Journey(_target(url), headers, self._caps.total, share)
         except _Failure as failure:
             return FetchError(
                 failure.reason, None, False, None, "", False, failure.refused
@@ -526,14 +593,16 @@ class Fetcher:
     async def _ask_in_time(self, journey: _Journey) -> Fetched | NotModified | str:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(journey.left):
-                return await self._ask(journey)
+            async with asyncio.timeout(journey.left) as clock:
+                return await self._ask(journey, clock)
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
             raise self._failure(error, journey) from error
         finally:
             journey.left -= time.monotonic() - started
 
-    async def _ask(self, journey: _Journey) -> Fetched | NotModified | str:
+    async def _ask(
+        self, journey: _Journey, clock: asyncio.Timeout
+    ) -> Fetched | NotModified | str:
         """One request: an outcome, or the address it sends us to."""
         async with self._session.get(
             journey.target.url,
@@ -554,7 +623,7 @@ class Fetcher:
                 return self._not_modified(journey, response)
             if response.status != HTTPStatus.OK:
                 raise _Failure(f"the server answered {response.status}")
-            return await self._read(journey, response)
+            return await self._read(journey, response, clock)
 
     def _not_modified(
         self, journey: _Journey, response: aiohttp.ClientResponse
@@ -570,11 +639,16 @@ class Fetcher:
         )
 
     async def _read(
-        self, journey: _Journey, response: aiohttp.ClientResponse
+        self,
+        journey: _Journey,
+        response: aiohttp.ClientResponse,
+        clock: asyncio.Timeout,
     ) -> Fetched:
         body = _Body(response.headers.getall("Content-Encoding", []), self._caps.body)
         async for chunk in response.content.iter_any():
             body.feed(chunk)
+            if journey.share is not None and body.size > journey.share.size:
+                await _hold(journey.share, body.size, clock)
         etag, last_modified, fresh = _freshness(response)
         return Fetched(
             url=journey.target.href,
@@ -605,6 +679,18 @@ class Fetcher:
                     )
                 )
         return _Failure(f"{type(error).__name__}: {_line(error)}")
+
+
+async def _hold(share: Share, size: int, clock: asyncio.Timeout) -> None:
+    # Waiting for memory of ours is not the publisher's time.
+    loop = asyncio.get_running_loop()
+    until = clock.when()
+    waits = loop.time()
+    clock.reschedule(None)
+    # In steps, or it would wait again for every packet.
+    await share.hold(size + _Body.PIECE)
+    if until is not None:
+        clock.reschedule(until + loop.time() - waits)
 
 
 def _freshness(

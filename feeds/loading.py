@@ -1,57 +1,44 @@
-"""The conductor: claim feeds, fetch many at once, store them in one place.
+"""The conductor: claim platforms, ask for many feeds at once, store in one place.
 
-    due feeds -> claimed, platform by platform -> [network thread: fetch, parse]
-              -> this thread: store, one short transaction a feed -> an outcome
+    due feeds -> platforms claimed -> [network thread: fetch, parse]
+              -> this thread: store, some feeds a short transaction -> outcomes
 
 All work with the database is done in the caller's thread, all waiting for the
 network in the event loop of another: so no transaction ever waits for a publisher,
 and the ORM never runs inside a loop.
 """
 
-import asyncio
 import logging
-import os
 import queue
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random, SystemRandom
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from aiohttp.abc import AbstractResolver
-from django.conf import settings
-from django.db import (
-    DatabaseError,
-    InterfaceError,
-    OperationalError,
-    connection,
-    transaction,
-)
-from django.db.models import Q
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from blacklist import domains
-from feeds import feedlists, fetching, parsing, politeness, storing
+from feeds import asking, claiming, feedlists, parsing, politeness, storing
 from feeds.fetching import Fetched, FetchError, NotModified
-from feeds.models import Entry, Feed, HeldHost
-from feeds.parsing import ParsedFeed, ParseError
+from feeds.models import Feed
+from feeds.planning import Plan, Waiting
+from feeds.politeness import Platform, Rhythm
 
 logger = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result")
-
-JOBS = 100
-# A loader that was killed keeps its feeds from others for so long.
-LEASE = timedelta(seconds=30)
+JOBS = 1000
 # With `follow`, new feeds are looked for so often.
 LOOK_AGAIN_AFTER = timedelta(seconds=5)
-# Feeds claimed in one go, but for those of one platform: they are claimed together.
-CLAIM = 200
-# How many of the last fetches tell whether the fault is ours.
+# Answers that are settled together, at most.
+SETTLED_AT_ONCE = 100
+# How many fetches, asked for just before and just after, tell whether the fault is
+# ours.
 FETCHES_TO_JUDGE = 40
 # When the fault is ours, a feed is asked again after 10 to 20 minutes.
 POSTPONED = timedelta(minutes=10)
@@ -105,328 +92,74 @@ class Held(Outcome):
 
 @dataclass(frozen=True)
 class Postponed(Outcome):
-    """The fault is ours, not the feed's: no network, or no means to read it."""
+    """No fault of the feed: no network, no means to read it, or another loader is
+    where it leads."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class Busy(Outcome):
-    """Another loader has it."""
+class Left(Outcome):
+    """It was not asked: another loader has it or had it, or it is due no more."""
 
-
-# What the network thread hands back.
-
-
-@dataclass(frozen=True)
-class _Read:
-    parsed: ParsedFeed
-    fetched: Fetched
-
-
-@dataclass(frozen=True)
-class _Unreadable:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Broken:
-    error: BaseException
-
-
-_Answer = _Read | _Unreadable | _Broken | NotModified | FetchError | politeness.Held
+# One address
 
 
 class CannotFetch(OSError):
     """An address that gave no body; the message is one plain line."""
 
 
-# One address
-
-
-def fetch(url: str) -> Fetched:
-    """Get one address through the guard; raises CannotFetch."""
-    answer = asyncio.run(_fetch(url))
-    if not isinstance(answer, Fetched):
-        raise CannotFetch(getattr(answer, "reason", "it has no content"))
-    return answer
-
-
 def fetch_bytes(url: str) -> bytes:
     """What stands at an address; raises CannotFetch (an OSError)."""
-    return fetch(url).body
-
-
-async def _fetch(url: str) -> Fetched | NotModified | FetchError:
-    async with _fetcher() as fetcher:
-        return await fetcher.get(url, accept="*/*")
-
-
-def _fetcher(**seams: Any) -> fetching.Fetcher:
-    return fetching.Fetcher(
-        user_agent=fetching.user_agent(settings.VERSION, settings.CONTACT),
-        allow_private=settings.FEEDS_ALLOW_PRIVATE_ADDRESSES,
-        proxy=settings.FEEDS_HTTP_PROXY,
-        **seams,
-    )
-
-
-def limits() -> politeness.Limits:
-    """How politely the operator wants us to ask."""
-    return politeness.Limits(
-        host_interval=settings.FEEDS_HOST_INTERVAL,
-        host_connections=settings.FEEDS_HOST_CONNECTIONS,
-        platform_interval=settings.FEEDS_PLATFORM_INTERVAL,
-        platform_connections=settings.FEEDS_PLATFORM_CONNECTIONS,
-    )
-
-
-def read_address(url: str) -> list[feedlists.Row]:
-    """The feeds an address leads to: those of a list, a feed itself, or that of a
-    site. Raises CannotFetch, and FeedListError when it is none of them."""
-    fetched = fetch(url)
-    if feedlists.is_feed(fetched.body):
-        try:
-            address = feedlists.address(fetched.permanent_url or url)
-        except feedlists.BadAddress as error:
-            return [feedlists.BadLine(url, str(error), line=1, source=url)]
-        return [feedlists.FeedSpec(address, line=1, source=url)]
-    if not feedlists.is_html(fetched.body):
-        return feedlists.read(fetched.body, source=url)
-    for found in parsing.find_feeds(
-        fetched.body, url=fetched.url, content_type=fetched.content_type
-    ):
-        try:
-            address = feedlists.address(found)
-        except feedlists.BadAddress:
-            continue
-        return [feedlists.FeedSpec(address, line=1, source=url)]
-    reason = "no feed found: the page names none"
-    return [feedlists.BadLine(url, reason, line=1, source=url)]
-
-
-# The network thread
-
-
-class _Network:
-    """An event loop in a thread of its own, with the sockets and the parsers."""
-
-    def __init__(self, *, resolver: AbstractResolver | None) -> None:
-        self._resolver = resolver
-        self._ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._run, name="feeds-network", daemon=True
-        )
-        self._thread.start()
-        self._ready.result()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except BaseException as error:
-            if self._ready.done():
-                raise
-            self._ready.set_exception(error)
-
-    async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._tasks: set[asyncio.Task[_Answer]] = set()
-        self._turns = politeness.Turns(limits())
-        async with (
-            _fetcher(
-                resolver=self._resolver,
-                turn=self._turns.turn,
-                heard=self._turns.heard,
-            ) as self._fetcher,
-            parsing.Parsers(os.cpu_count() or 1) as self._parsers,
-        ):
-            self._ready.set_result(None)
-            await self._stop.wait()
-            await self._cancel()
-
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(timeout=10)
-
-    def ask(
-        self, feed: Feed, answers: "queue.SimpleQueue[tuple[int, _Answer]]"
-    ) -> None:
-        """Fetch and parse; the answer is put into `answers`."""
-        self._loop.call_soon_threadsafe(
-            self._start, feed.pk, feed.url, feed.etag, feed.last_modified, answers
-        )
-
-    def cancel(self) -> None:
-        """Drop all that is under way; returns once it is."""
-        asyncio.run_coroutine_threadsafe(self._cancel(), self._loop).result(10)
-
-    def holds(self) -> dict[str, timedelta]:
-        """Who asked us to come back later, and in how long."""
-        return self._call(self._turns.holds)
-
-    def hold(self, held: dict[str, timedelta]) -> None:
-        """Take over what other processes were asked."""
-
-        def hold() -> None:
-            for name, length in held.items():
-                self._turns.hold(name, length)
-
-        self._call(hold)
-
-    def _call(self, function: Callable[[], _Result]) -> _Result:
-        async def call() -> _Result:
-            return function()
-
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
-
-    def _start(
-        self,
-        pk: int,
-        url: str,
-        etag: str,
-        last_modified: str,
-        answers: "queue.SimpleQueue[tuple[int, _Answer]]",
-    ) -> None:
-        task = self._loop.create_task(self._get(url, etag, last_modified))
-        self._tasks.add(task)
-
-        def done(task: asyncio.Task[_Answer]) -> None:
-            self._tasks.discard(task)
-            if not task.cancelled():
-                error = task.exception()
-                answers.put((pk, _Broken(error) if error else task.result()))
-
-        task.add_done_callback(done)
-
-    async def _get(self, url: str, etag: str, last_modified: str) -> _Answer:
-        try:
-            answer = await self._fetcher.get(
-                url, etag=etag, last_modified=last_modified
-            )
-        except politeness.Held as held:
-            return held
-        if not isinstance(answer, Fetched):
-            return answer
-        try:
-            parsed = await self._parsers.parse(
-                answer.body,
-                url=answer.url,
-                content_type=answer.content_type,
-                now=timezone.now(),
-            )
-        except ParseError as error:
-            return _Unreadable(str(error))
-        return _Read(parsed, replace(answer, body=b""))
-
-    async def _cancel(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-# Who is next
-
-
-class _Plan:
-    """What waits to be asked, by platform: so that nobody waits for the turns of
-    a platform that has thousands of feeds, and a platform is claimed as one."""
-
-    def __init__(self) -> None:
-        self._limits = limits()
-        self._known: set[int] = set()
-        self._waiting: dict[politeness.Platform, list[int]] = {}
-        self._claimed: dict[politeness.Platform, deque[Feed]] = {}
-        self._asked: Counter[politeness.Platform] = Counter()
-        # Platforms with a claimed feed that may be asked now.
-        self._ready: dict[politeness.Platform, None] = {}
-
-    def add(self, feeds: Iterable[tuple[int, str]]) -> None:
-        """Feeds (id, address) that wait to be claimed; those known stay."""
-        for pk, url in feeds:
-            if pk not in self._known:
-                self._known.add(pk)
-                self._waiting.setdefault(_platform(url), []).append(pk)
-        # The largest first: they take longest, whatever else is done beside them.
-        largest = sorted(self._waiting.items(), key=lambda item: -len(item[1]))
-        self._waiting = dict(largest)
-
-    def take(self) -> list[int]:
-        """Whole platforms, to be claimed: about `CLAIM` feeds or one platform."""
-        ids: list[int] = []
-        for platform in list(self._waiting):
-            if ids and len(ids) + len(self._waiting[platform]) > CLAIM:
-                break
-            ids += self._waiting.pop(platform)
-        return ids
-
-    def claimed(self, feeds: Iterable[Feed]) -> None:
-        """These may be asked now."""
-        for feed in feeds:
-            platform = _platform(feed.url)
-            self._claimed.setdefault(platform, deque()).append(feed)
-            self._make_ready(platform)
-
-    def next(self) -> Feed | None:
-        """A feed whose platform has a connection free, platforms taking turns."""
-        if not self._ready:
-            return None
-        # The one that waited longest: a dict keeps the order.
-        platform = next(iter(self._ready))
-        del self._ready[platform]
-        feed = self._claimed[platform].popleft()
-        self._asked[platform] += 1
-        self._make_ready(platform)
-        return feed
-
-    def done(self, feed: Feed) -> None:
-        """It was answered: its platform may be asked for the next one."""
-        platform = _platform(feed.url)
-        self._asked[platform] -= 1
-        self._make_ready(platform)
-
-    def forget(self, pk: int) -> None:
-        """It may be added again."""
-        self._known.discard(pk)
-
-    def _make_ready(self, platform: politeness.Platform) -> None:
-        connections = self._limits.of_platform(platform)[1]
-        if self._claimed.get(platform):
-            if self._asked[platform] < connections:
-                self._ready.setdefault(platform)
-        elif not self._asked[platform]:
-            self._claimed.pop(platform, None)
-            del self._asked[platform]
-
-
-def _platform(url: str) -> politeness.Platform:
-    return politeness.platform_of(domains.host_of(url) or "")
+    with Loader() as loader:
+        return loader.fetch(url).body
 
 
 # Is it us?
 
 
 class _Fault:
-    """Remembers the last fetches, to tell a dead network from dead feeds."""
+    """Tells a dead network from dead feeds: by what became of those that were asked
+    for about the same time. Not of the last answers: at the end of a run only those
+    are left that never answer."""
 
     def __init__(self) -> None:
-        self._answered: deque[bool] = deque(maxlen=FETCHES_TO_JUDGE)
+        self._asked = 0
+        self._open: set[int] = set()
+        self._answered: dict[int, bool] = {}
         self._said = False
 
-    def count(self, *, answered: bool) -> None:
-        self._answered.append(answered)
+    def ask(self) -> int:
+        """A number for a fetch that begins."""
+        self._asked += 1
+        self._open.add(self._asked)
+        return self._asked
 
-    def is_unknown(self) -> bool:
-        """Whether too few were asked to tell, and not one of them answered."""
-        return len(self._answered) < FETCHES_TO_JUDGE // 2 and not any(self._answered)
+    def hear(self, number: int, *, answered: bool | None) -> None:
+        """What became of it; None: it says nothing of the network."""
+        self._open.discard(number)
+        if answered is not None:
+            self._answered[number] = answered
+        oldest = min(self._open, default=self._asked) - FETCHES_TO_JUDGE
+        while self._answered and (first := next(iter(self._answered))) < oldest:
+            del self._answered[first]
 
-    def is_ours(self) -> bool:
-        """Whether nearly nobody answers; says so in the log when that changes."""
-        ours = politeness.our_fault(self._answered.count(False), len(self._answered))
+    def judge(self, number: int, *, patient: bool) -> bool | None:
+        """Whether it is our fault that this one had no answer; None: wait and see."""
+        near = range(number - FETCHES_TO_JUDGE // 2, number + FETCHES_TO_JUDGE // 2)
+        if not self._open.isdisjoint(near):
+            return None
+        told = [self._answered[one] for one in near if one in self._answered]
+        ours = politeness.our_fault(told.count(False), len(told))
+        if patient and len(told) < FETCHES_TO_JUDGE // 2:
+            ours = not any(told)
+        self._tell(ours and len(told) >= FETCHES_TO_JUDGE // 2)
+        return ours
+
+    def _tell(self, ours: bool) -> None:
         if ours and not self._said:
             logger.warning(
                 "Hardly any site answers: the network here seems to be down. "
@@ -435,7 +168,6 @@ class _Fault:
         elif self._said and not ours:
             logger.warning("Sites answer again.")
         self._said = ours
-        return ours
 
 
 # The conductor
@@ -457,19 +189,25 @@ class Loader:
         jobs: int = JOBS,
         resolver: AbstractResolver | None = None,
         rng: Random | None = None,
-        lease: timedelta = LEASE,
+        lease: timedelta = claiming.LEASE,
         patient: bool = False,
     ) -> None:
         """`patient`: while too few were asked to tell, and nobody answered, it may as
         well be the network here, and no feed fails."""
-        self._jobs = jobs
+        self.jobs = jobs
+        self._limits = asking.limits()
         self._resolver = resolver
         self._rng = rng or SystemRandom()
-        self._lease = lease
         self._patient = patient
-        self._network: _Network | None = None
-        self._fault = _Fault()
+        self._messages: queue.SimpleQueue[asking.Message] = queue.SimpleQueue()
+        self._network: asking.Network | None = None
+        self._claims = claiming.Claims(lease)
+        self._renewed_at = float("-inf")
+        self._plan = self._new_plan()
+        self.fault = _Fault()
+        self._let_go: list[str] = []
         self._held: dict[str, datetime] = {}
+        self._held_at = float("-inf")
         self._said = ""
 
     def __enter__(self) -> Self:
@@ -488,359 +226,581 @@ class Loader:
         self,
         feeds: Feeds,
         *,
+        wanted: Callable[[], Iterable[int]] = tuple,
         everything: bool = False,
         follow: bool = False,
         tick: Callable[[], None] = lambda: None,
     ) -> Generator[Outcome, None, None]:
         """Fetch and store the feeds (id, address) that `feeds()` gives.
 
-        Only those that are due, or `everything` that may be asked at all. With
-        `follow`, `feeds` is asked again while others are under way. `tick` is
-        called about every second; what it raises ends the run cleanly. A database
-        error ends it too: what was claimed is free again, or soon is by itself.
+        Only those that are due, or `everything` that may be asked at all; those of
+        `wanted()` first. With `follow`, both are asked again while others are under
+        way. `tick` is called about every second, and more often; what it raises ends
+        the run cleanly. A database error ends it too: what was claimed is free again,
+        or soon is by itself.
         """
-        plan = _Plan()
-        plan.add(feeds())
+        self._plan = plan = self._new_plan()
         run = _Run(self, plan, everything=everything)
+        asked_at = None
         try:
-            asked_at = timezone.now()
-            while run.more():
+            while True:
+                now = timezone.now()
+                if asked_at is None or (follow and now - asked_at > LOOK_AGAIN_AFTER):
+                    plan.add(feeds())
+                    plan.prefer(wanted())
+                    asked_at = now
+                if not run.more():
+                    break
                 tick()
                 yield from run.step()
-                if follow and timezone.now() - asked_at > LOOK_AGAIN_AFTER:
-                    plan.add(feeds())
-                    asked_at = timezone.now()
         finally:
             run.close()
 
-    def network(self) -> _Network:
+    def waiting(self) -> list[Waiting]:
+        """What nobody asked yet, by platform, that which takes longest first."""
+        return self._plan.waiting()
+
+    def fetch(self, url: str) -> Fetched:
+        """Get one address, as politely as all others; raises CannotFetch."""
+        self.keep_claims()
+        self.take_over_holds()
+        self.network().ask([asking.Address(0, url, parse=False)])
+        try:
+            answer = self._wait_for_one()
+        finally:
+            self.stop_asking()
+        if not isinstance(answer, Fetched):
+            raise CannotFetch(getattr(answer, "reason", str(answer)))
+        return answer
+
+    def _wait_for_one(self) -> asking.Answer:
+        while True:
+            message = self.receive(min(1.0, self.lease / 8))
+            if isinstance(message, asking.Answered):
+                return message.answer
+            if message is not None:
+                self.attend(message)
+            self.keep_claims()
+
+    def read_address(self, url: str) -> list[feedlists.Row]:
+        """The feeds an address leads to: those of a list, a feed itself, or that of a
+        site. Raises CannotFetch, and FeedListError when it is none of them."""
+        fetched = self.fetch(url)
+        if feedlists.is_feed(fetched.body):
+            try:
+                address = feedlists.address(fetched.permanent_url or url)
+            except feedlists.BadAddress as error:
+                return [feedlists.BadLine(url, str(error), line=1, source=url)]
+            return [feedlists.FeedSpec(address, line=1, source=url)]
+        if not feedlists.is_html(fetched.body):
+            return feedlists.read(fetched.body, source=url)
+        for found in parsing.find_feeds(
+            fetched.body, url=fetched.url, content_type=fetched.content_type
+        ):
+            try:
+                address = feedlists.address(found)
+            except feedlists.BadAddress:
+                continue
+            return [feedlists.FeedSpec(address, line=1, source=url)]
+        reason = "no feed found: the page names none"
+        return [feedlists.BadLine(url, reason, line=1, source=url)]
+
+    def network(self) -> asking.Network:
         # Only now: a loader with nothing to do costs no process and no thread.
         if self._network is None:
-            self._network = _Network(resolver=self._resolver)
+            self._network = asking.Network(self._messages, resolver=self._resolver)
         return self._network
 
-    def check(self) -> None:
-        """Raises RuntimeError when the network thread died of a mistake of ours."""
-        if self._network is not None and not self._network.alive():
-            raise RuntimeError("The network thread has died; start again.")
+    def _new_plan(self) -> Plan:
+        return Plan(self._limits, _platform)
+
+    # Claims.
+
+    @property
+    def lease(self) -> float:
+        """Seconds."""
+        return self._claims.lease.total_seconds()
+
+    def claim(self, names: Sequence[str]) -> set[str]:
+        """Claim platforms; those that are ours and may be asked now."""
+        self.keep_claims()
+        self.take_over_holds()
+        mine = self._claims.take(names)
+        self.network().own(mine)
+        return mine
+
+    def keep_claims(self) -> None:
+        """Renew what we have in good time; what came too late is lost."""
+        now = time.monotonic()
+        if now - self._renewed_at < self.lease / 4:
+            return
+        lost = self._claims.renew()
+        self._renewed_at = now
+        self.network().lose(lost)
+        self.network().keep(now + self.lease / 2)
+        self._plan.lose(lost)
+
+    # What the network has to say.
+
+    def receive(self, seconds: float) -> asking.Message | None:
+        """The next message, waited for at most so long."""
+        try:
+            return self._messages.get(timeout=seconds)
+        except queue.Empty:
+            self.network().check()
+            return None
+
+    def attend(self, message: asking.Wanted | asking.LetGo) -> None:
+        """Lend it a platform, or take one back."""
+        match message:
+            case asking.Wanted(name):
+                if self.claim([name]) and name not in self._plan:
+                    self.network().end([name])
+            case asking.LetGo(name):
+                # Unless it came into the plan again meanwhile.
+                if name not in self._plan:
+                    self._let_go.append(name)
+
+    def give_back_unused(self, finished: Sequence[str]) -> None:
+        """Let others have what the network thread has let go of; and have it let go
+        of the platforms nothing is left of."""
+        if finished:
+            self.network().end(finished)
+        if self._let_go:
+            names, self._let_go = self._let_go, []
+            self._give_back(names)
+
+    def stop_asking(self) -> None:
+        """Drop all that is under way, and give all platforms back."""
+        if self._network is None:
+            return
+        self._network.cancel()
+        names = self._claims.names
+        self._network.lose(names)
+        self._let_go = []
+        # Nothing of it concerns whoever comes next.
+        while self.receive(0) is not None:
+            pass
+        self._give_back(names)
+
+    def _give_back(self, names: Iterable[str]) -> None:
+        # Not at once: they may have been asked just now.
+        pauses = {}
+        for name in names:
+            interval, _ = self._limits.of_platform(politeness.platform_of(name))
+            pause = max(interval, self._limits.host_interval)
+            pauses[name] = timedelta(seconds=pause)
+        self._claims.give_back(pauses)
 
     # Who asked us to come back later.
 
     def take_over_holds(self) -> None:
-        now = timezone.now()
-        rows = HeldHost.objects.filter(until__gt=now).values_list("host", "until")
-        self._held = dict(rows)
-        self.network().hold({host: until - now for host, until in self._held.items()})
+        if time.monotonic() - self._held_at < 1:
+            return
+        self._held_at, now = time.monotonic(), timezone.now()
+        self._held = claiming.holds(now)
+        self.network().hold({name: end - now for name, end in self._held.items()})
 
     def keep_holds(self) -> None:
         now = timezone.now()
         new = {
-            host: now + length
-            for host, length in self.network().holds().items()
-            if now + length > self._held.get(host, now) + timedelta(seconds=1)
+            name: now + length
+            for name, length in self.network().holds().items()
+            if now + length > self._held.get(name, now) + timedelta(seconds=1)
         }
-        HeldHost.objects.bulk_create(
-            # In one order, so that two loaders never wait for each other.
-            [HeldHost(host=host, until=until) for host, until in sorted(new.items())],
-            update_conflicts=True,
-            unique_fields=["host"],
-            update_fields=["until"],
-        )
+        claiming.keep_holds(new)
         self._held |= new
 
-    # What becomes of an answer.
+    # What becomes of answers.
 
-    def settle(self, feed: Feed, answer: _Answer) -> Outcome | None:
-        """Write down what came of a feed; None while it is open whose fault it is."""
-        match answer:
-            case _Read():
-                self._fault.count(answered=True)
-                return self._read(feed, answer)
-            case NotModified():
-                self._fault.count(answered=True)
-                _write(feed, self._asked_well(feed, answer, ttl=None))
-                self._follow(feed, answer)
-                return Unchanged(feed)
-            case _Unreadable():
-                self._fault.count(answered=True)
-                return self.fail(feed, answer.reason, "not a feed")
-            case politeness.Held():
-                return self._hold(feed, answer.remaining, str(answer))
-            case _Broken():
-                return self._broken(feed, answer.error)
-            case FetchError():
-                return self._error(feed, answer)
-
-    def _error(self, feed: Feed, answer: FetchError) -> Outcome | None:
-        if answer.refused:
-            return self.fail(feed, answer.reason, "refused")
-        self._fault.count(answered=answer.answered)
-        if not answer.answered:
-            return None
-        if answer.gone:
-            _write(
-                feed,
-                {
-                    "next_fetch_at": None,
-                    "last_fetched_at": timezone.now(),
-                    "failures": feed.failures + 1,
-                    "last_error": answer.reason,
-                },
-            )
-            return Gone(feed, answer.reason)
-        if answer.retry_after:
+    def settle(
+        self, answers: Iterable[tuple[Feed, asking.Answer]]
+    ) -> Iterator[Outcome]:
+        """Write down what came of feeds, but for those that nobody answered."""
+        now = timezone.now()
+        reads: list[tuple[Feed, asking.Read]] = []
+        changes: list[_Change] = []
+        for feed, answer in answers:
+            if isinstance(answer, asking.Read):
+                reads.append((feed, answer))
+            else:
+                changes.append(self._change(feed, answer, now))
+        if any(isinstance(change.outcome, Held) for change in changes):
             self.keep_holds()
-            return self._hold(feed, answer.retry_after, answer.reason)
+        yield from self.write(changes)
+        for batch in _batches(reads):
+            yield from self._store(batch)
+
+    def write(self, changes: Sequence["_Change"]) -> Iterator[Outcome]:
+        """Write down what became of feeds that brought nothing to store."""
+        for chunk in storing.chunks(changes):
+            with transaction.atomic():
+                storing.record(change.feed for change in chunk)
+            for change in chunk:
+                self._follow(change)
+                yield change.outcome
+
+    def _change(self, feed: Feed, answer: asking.Answer, now: datetime) -> "_Change":
+        match answer:
+            case NotModified():
+                after = self._asked_well(feed, answer, now, rhythm=_rhythm(feed))
+                return _Change(after, Unchanged(after), answer.permanent_url)
+            case asking.Unreadable():
+                return self.failed(feed, answer.reason, "not a feed", now)
+            case politeness.Held():
+                return _held(feed, answer.remaining, str(answer), now)
+            case asking.Taken():
+                return self.postponed(feed, answer.reason, now)
+            case asking.Broken():
+                return self._broken(feed, answer.error, now)
+            case FetchError():
+                return self._error(feed, answer, now)
+        raise AssertionError(answer)
+
+    def _error(self, feed: Feed, answer: FetchError, now: datetime) -> "_Change":
+        if answer.refused:
+            return self.failed(feed, answer.reason, "refused", now)
+        if answer.gone:
+            after = _failing(feed, answer.reason, now)
+            after.next_fetch_at = None
+            return _Change(after, Gone(after, answer.reason))
+        if answer.retry_after:
+            return _held(feed, answer.retry_after, answer.reason, now)
         status = answer.status or 0
         kind = f"HTTP {status}" if status >= 400 else "broken answer"
-        return self.fail(feed, answer.reason, kind)
+        return self.failed(feed, answer.reason, kind, now)
 
-    def unanswered(self, feed: Feed, reason: str) -> Outcome:
-        """Write down a fetch without an answer, now that it is clear whose fault."""
-        if self._fault.is_ours() or (self._patient and self._fault.is_unknown()):
-            return self._postpone(feed, reason)
-        return self.fail(feed, reason, "no answer")
+    def unanswered(self, feed: Feed, number: int, reason: str) -> "_Change | None":
+        """What becomes of a fetch without an answer; None: it is not clear yet."""
+        ours = self.fault.judge(number, patient=self._patient)
+        if ours is None:
+            return None
+        if ours:
+            return self.postponed(feed, reason, timezone.now())
+        return self.failed(feed, reason, "no answer", timezone.now())
 
-    def _broken(self, feed: Feed, error: BaseException) -> Outcome:
+    def _broken(self, feed: Feed, error: BaseException, now: datetime) -> "_Change":
         # Once, however many feeds it costs: the log is for what is new.
         if repr(error) != self._said:
             self._said = repr(error)
             logger.error("Feed %s: %r", feed.url, error, exc_info=error)
         # No memory, no process, no file handle left: nothing to do with the feed.
         if isinstance(error, OSError):
-            return self._postpone(feed, str(error))
-        return self.fail(feed, "a mistake of ours, see the log", "our mistake")
+            return self.postponed(feed, str(error), now)
+        return self.failed(feed, "a mistake of ours, see the log", "our mistake", now)
 
-    def _postpone(self, feed: Feed, reason: str) -> Postponed:
-        wait = POSTPONED * self._rng.uniform(1, 2)
-        _write(feed, {"next_fetch_at": timezone.now() + wait})
-        return Postponed(feed, reason)
+    def postponed(self, feed: Feed, reason: str, now: datetime) -> "_Change":
+        after = copy(feed)
+        after.next_fetch_at = now + POSTPONED * self._rng.uniform(1, 2)
+        after.fetch_wanted_at = None
+        return _Change(after, Postponed(after, reason))
 
-    def fail(self, feed: Feed, reason: str, kind: str) -> Failed:
-        now = timezone.now()
-        failures = feed.failures + 1
-        _write(
-            feed,
-            {
-                "last_fetched_at": now,
-                "next_fetch_at": politeness.backoff(failures, now, self._rng),
-                "failures": failures,
-                "last_error": reason,
-            },
-        )
-        return Failed(feed, reason, kind)
+    def failed(self, feed: Feed, reason: str, kind: str, now: datetime) -> "_Change":
+        after = _failing(feed, reason, now)
+        after.next_fetch_at = politeness.backoff(after.failures, now, self._rng)
+        return _Change(after, Failed(after, reason, kind))
 
-    def _hold(self, feed: Feed, remaining: timedelta, reason: str) -> Held:
-        until = timezone.now() + remaining
-        _write(feed, {"next_fetch_at": until, "last_error": reason})
-        return Held(feed, until)
-
-    def _read(self, feed: Feed, answer: _Read) -> Outcome:
+    def _store(self, batch: Sequence["_Incoming"]) -> Iterator[Outcome]:
         try:
-            stored = self._store(feed, answer)
+            changes = self._store_at_once(batch)
         except (OperationalError, InterfaceError):
             raise
-        # What a database refuses to hold (NUL, too long, ...) is this feed's own
+        # What a database refuses to hold (NUL, too long, ...) is one feed's own
         # failure; so is that somebody deleted it meanwhile.
-        except (DatabaseError, Feed.DoesNotExist, ValueError) as error:
+        except (DatabaseError, ValueError) as error:
+            if len(batch) > 1:
+                for one in batch:
+                    yield from self._store([one])
+                return
+            feed = batch[0].feed
             logger.warning("Feed %s cannot be stored: %s", feed.url, error)
-            return self.fail(feed, "its content cannot be stored", "not storable")
-        self._follow(feed, answer.fetched)
-        return Loaded(feed, stored.new, stored.updated)
+            reason = "its content cannot be stored"
+            failed = self.failed(feed, reason, "not storable", timezone.now())
+            yield from self.write([failed])
+            return
+        for change in changes:
+            self._follow(change)
+            yield change.outcome
 
-    def _store(self, feed: Feed, answer: _Read) -> storing.Stored:
+    def _store_at_once(self, batch: Sequence["_Incoming"]) -> list["_Change"]:
         for left in reversed(range(TRIES)):
             try:
                 with transaction.atomic():
-                    stored = storing.store(feed, answer.parsed, timezone.now())
-                    ttl = answer.parsed.ttl
-                    _write(feed, self._asked_well(feed, answer.fetched, ttl=ttl))
-                    stored.tell()
-                return stored
-            # On PostgreSQL two feeds with the same posts may wait for each other.
+                    return self._stored(batch, timezone.now())
+            # On PostgreSQL two loaders with the same posts may wait for each other.
             except OperationalError:
                 if not left:
                     raise
         raise AssertionError
 
-    def _asked_well(
-        self, feed: Feed, answer: Fetched | NotModified, *, ttl: timedelta | None
-    ) -> dict[str, object]:
-        now = timezone.now()
-        dates = Entry.objects.filter(feed=feed, published_at__isnull=False)
-        newest = dates.order_by("-published_at").values_list("published_at", flat=True)
-        move = politeness.moved(feed.moved_to, feed.moved_times, answer.permanent_url)
-        return {
-            "last_fetched_at": now,
-            "next_fetch_at": politeness.next_fetch(
+    def _stored(self, batch: Sequence["_Incoming"], now: datetime) -> list["_Change"]:
+        stored = storing.store([one.prepared for one in batch], now)
+        rhythms = storing.rhythms(
+            one.feed.pk
+            for one, done in zip(batch, stored, strict=True)
+            if done.new or done.updated or not one.feed.recent_posts
+        )
+        changes = []
+        for one, done in zip(batch, stored, strict=True):
+            after = self._asked_well(
+                one.feed,
+                one.fetched,
                 now,
-                newest=[date for date in newest[:10] if date],
-                fresh_for=answer.fresh_for,
-                ttl=ttl,
-                rng=self._rng,
-            ),
-            "failures": 0,
-            "last_error": "",
-            "etag": answer.etag,
-            "last_modified": answer.last_modified,
-            "moved_to": move.to if len(move.to) <= feedlists.URL_LIMIT else "",
-            "moved_times": move.times,
-        }
+                rhythm=rhythms.get(one.feed.pk) or _rhythm(one.feed),
+                ttl=one.prepared.parsed.ttl,
+            )
+            outcome = Loaded(after, done.new, done.updated)
+            changes.append(_Change(after, outcome, one.fetched.permanent_url))
+        storing.record(change.feed for change in changes)
+        storing.tell(stored)
+        return changes
 
-    def _follow(self, feed: Feed, answer: Fetched | NotModified) -> None:
+    def _asked_well(
+        self,
+        feed: Feed,
+        answer: Fetched | NotModified,
+        now: datetime,
+        *,
+        rhythm: Rhythm,
+        ttl: timedelta | None = None,
+    ) -> Feed:
         move = politeness.moved(feed.moved_to, feed.moved_times, answer.permanent_url)
-        if move.follow:
+        after = copy(feed)
+        after.last_fetched_at = now
+        after.next_fetch_at = politeness.next_fetch(
+            now, rhythm=rhythm, fresh_for=answer.fresh_for, ttl=ttl, rng=self._rng
+        )
+        after.fetch_wanted_at = None
+        after.failures, after.last_error = 0, ""
+        after.etag, after.last_modified = answer.etag, answer.last_modified
+        after.moved_to = move.to if len(move.to) <= feedlists.URL_LIMIT else ""
+        after.moved_times = move.times
+        after.recent_posts, after.recent_since = rhythm
+        return after
+
+    def _follow(self, change: "_Change") -> None:
+        if change.permanent_url and change.feed.moved_times >= politeness.MOVED_AFTER:
             try:
-                address = feedlists.address(move.to)
+                address = feedlists.address(change.permanent_url)
             except feedlists.BadAddress:
                 return
-            storing.move(feed, address, now=timezone.now())
+            storing.move(change.feed, address, now=timezone.now())
 
 
-def _write(feed: Feed, values: dict[str, object]) -> None:
-    if "last_error" in values:
-        reason = str(values["last_error"])
-        values["last_error"] = " ".join(reason.replace("\0", " ").split())[:500]
-    row = Feed.objects.filter(pk=feed.pk)
-    # What came from an address that an operator has changed meanwhile says nothing
-    # of the new one.
-    if not row.filter(url=feed.url).update(claimed_until=None, **values):
-        row.update(claimed_until=None)
+@dataclass(frozen=True)
+class _Change:
+    """A feed's row as it is to be after a fetch, and what to say of it."""
+
+    feed: Feed
+    outcome: Outcome
+    permanent_url: str | None = None
 
 
-@transaction.atomic
-def _claim_until(ids: list[int], until: datetime | None) -> None:
-    feeds = Feed.objects.filter(pk__in=ids)
-    storing.lock(feeds)
-    feeds.update(claimed_until=until)
+def _was_answered(answer: asking.Answer) -> bool | None:
+    """By anybody at all, over the network."""
+    match answer:
+        case asking.Read() | asking.Unreadable() | NotModified():
+            return True
+        case FetchError(refused=False):
+            return answer.answered
+    return None
+
+
+def _failing(feed: Feed, reason: str, now: datetime) -> Feed:
+    after = copy(feed)
+    after.last_fetched_at, after.fetch_wanted_at = now, None
+    after.failures, after.last_error = feed.failures + 1, _line(reason)
+    return after
+
+
+def _held(feed: Feed, remaining: timedelta, reason: str, now: datetime) -> _Change:
+    after = copy(feed)
+    after.next_fetch_at, after.fetch_wanted_at = now + remaining, None
+    after.last_error = _line(reason)
+    return _Change(after, Held(after, now + remaining))
+
+
+def _line(reason: str) -> str:
+    return " ".join(reason.replace("\0", " ").split())[:500]
+
+
+def _platform(url: str) -> Platform:
+    return politeness.platform_of(domains.host_of(url) or "")
+
+
+def _rhythm(feed: Feed) -> Rhythm:
+    return Rhythm(feed.recent_posts, feed.recent_since)
+
+
+@dataclass(frozen=True)
+class _Incoming:
+    """A feed that was read, ready to be stored."""
+
+    feed: Feed
+    fetched: Fetched
+    prepared: storing.Incoming
+
+
+def _batches(reads: Iterable[tuple[Feed, asking.Read]]) -> Iterator[list[_Incoming]]:
+    """As many feeds at a time as bring no more than one transaction may write.
+
+    One batch is made ready after the other is stored: meanwhile others may write.
+    """
+    batch: list[_Incoming] = []
+    posts = 0
+    for feed, read in reads:
+        prepared = storing.prepare(feed, read.parsed)
+        posts += len(prepared.posts)
+        if batch and posts > storing.ROWS_A_TRANSACTION:
+            yield batch
+            batch, posts = [], len(prepared.posts)
+        batch.append(_Incoming(feed, read.fetched, prepared))
+    if batch:
+        yield batch
 
 
 class _Run:
-    """One call of `Loader.load`: what it has claimed, and what is still open."""
+    """One call of `Loader.load`: what was asked, and what is still open."""
 
-    def __init__(self, loader: Loader, plan: _Plan, *, everything: bool) -> None:
+    def __init__(self, loader: Loader, plan: Plan, *, everything: bool) -> None:
         self._loader, self._plan, self._everything = loader, plan, everything
-        self._answers: queue.SimpleQueue[tuple[int, _Answer]] = queue.SimpleQueue()
-        self._claimed: dict[int, Feed] = {}
-        self._asked: set[int] = set()
+        self._started = timezone.now()
+        # With the number by which it is told whose fault it is.
+        self._asked: dict[int, tuple[Feed, int]] = {}
         # No answer, and it is not clear yet whose fault that is.
-        self._unanswered: list[tuple[Feed, str]] = []
-        # Feeds another loader has, and until when it may be dead for all we know.
-        self._busy: dict[int, datetime] = {}
-        self._renewed_at = timezone.now()
-        self._started = False
+        self._unanswered: list[tuple[Feed, int, str]] = []
+        self._judged_at = 0.0
+        # Platforms that could not be claimed, and how long we try: whoever has them
+        # may have been killed, and its claim then ends by itself.
+        self._busy: dict[str, float] = {}
+        self._tried_at = 0.0
+        # Feeds that were not asked, and why.
+        self._left: list[tuple[int, str]] = []
 
     def more(self) -> bool:
         """Ask for as much as is allowed; False when all is done."""
-        while len(self._asked) < self._loader._jobs:
-            feed = self._plan.next()
-            if feed is not None:
-                self._asked.add(feed.pk)
-                self._loader.network().ask(feed, self._answers)
-            elif not self._claim(self._plan.take()):
-                break
-        return bool(self._asked or self._unanswered or self._busy)
+        if self._plan:
+            self._loader.keep_claims()
+            self._claim()
+            self._ask()
+        return bool(self._plan or self._left)
 
     def step(self) -> Iterator[Outcome]:
-        """Wait for one answer, at most a second, and settle what can be settled."""
-        yield from self._settle_one()
-        self._renew()
-        if len(self._unanswered) >= FETCHES_TO_JUDGE // 2 or not self._asked:
-            yield from self._settle_unanswered()
-        if not self._asked and self._busy:
-            yield from self._try_busy()
+        """Wait for answers, a second at most, and settle what can be settled."""
+        answers = self._receive()
+        yield from self._settle(answers)
+        yield from self._settle_unanswered()
+        self._give_up()
+        yield from self._tell_left()
+        self._loader.give_back_unused(self._plan.finished())
 
     def close(self) -> None:
-        """Free what was claimed and not settled."""
-        if self._asked:
-            self._loader.network().cancel()
-        for chunk in storing.chunks(self._claimed):
-            _claim_until(chunk, None)
+        """Drop what is under way, and free what was claimed."""
+        self._loader.stop_asking()
 
-    def _claim(self, ids: list[int]) -> bool:
-        if ids and not self._started:
-            self._loader.take_over_holds()
-            self._started = True
-        for chunk in storing.chunks(ids):
-            feeds = self._claim_chunk(chunk)
-            self._claimed |= {feed.pk: feed for feed in feeds}
-            self._plan.claimed(feeds)
-            self._note_busy(set(chunk) - {feed.pk for feed in feeds})
-        return bool(ids)
-
-    @transaction.atomic
-    def _claim_chunk(self, ids: list[int]) -> list[Feed]:
-        now = timezone.now()
-        feeds = Feed.objects.may_be_asked(now, due=not self._everything)
-        feeds = feeds.filter(
-            Q(claimed_until=None) | Q(claimed_until__lte=now), pk__in=ids
-        )
-        if connection.features.has_select_for_update_skip_locked:
-            feeds = feeds.select_for_update(skip_locked=True)
-        claimed = list(feeds)
-        Feed.objects.filter(pk__in=[feed.pk for feed in claimed]).update(
-            claimed_until=now + self._loader._lease
-        )
-        return claimed
-
-    def _note_busy(self, ids: set[int]) -> None:
-        now = timezone.now()
-        feeds = Feed.objects.may_be_asked(now, due=not self._everything)
-        busy = set(
-            feeds.filter(pk__in=ids, claimed_until__gt=now).values_list("pk", flat=True)
-        )
-        for pk in ids - busy:
-            self._busy.pop(pk, None)
-            self._plan.forget(pk)
-        for pk in busy:
-            self._busy.setdefault(pk, now + self._loader._lease)
-
-    def _renew(self) -> None:
-        now = timezone.now()
-        if now - self._renewed_at < self._loader._lease / 3:
+    def _claim(self) -> None:
+        now = time.monotonic()
+        if self._busy and now - self._tried_at >= 1:
+            self._tried_at = now
+            self._plan.put_back(self._busy)
+        names = self._plan.to_claim(self._loader.jobs - self._plan.claimed)
+        if not names:
             return
-        self._renewed_at = now
-        for chunk in storing.chunks(list(self._claimed)):
-            _claim_until(chunk, now + self._loader._lease)
+        mine = self._loader.claim(names)
+        self._plan.claim(mine)
+        for name in mine:
+            self._busy.pop(name, None)
+        for name in set(names) - mine:
+            self._busy.setdefault(name, now + self._loader.lease + 1)
 
-    def _settle_one(self) -> Iterator[Outcome]:
-        wait = 1 if self._asked or self._busy else 0
-        try:
-            pk, answer = self._answers.get(timeout=wait)
-        except queue.Empty:
-            self._loader.check()
-            return
-        feed = self._claimed[pk]
-        self._asked.discard(pk)
-        self._plan.done(feed)
-        outcome = self._loader.settle(feed, answer)
-        if outcome is None and isinstance(answer, FetchError):
-            self._unanswered.append((feed, answer.reason))
-        elif outcome is not None:
-            self._forget(feed)
-            yield outcome
+    def _ask(self) -> None:
+        free = self._loader.jobs - len(self._asked)
+        for chunk in storing.chunks(self._plan.next(free, time.monotonic())):
+            # Read only now: it may have been paused or corrected while it waited.
+            feeds = Feed.objects.may_be_asked(
+                timezone.now(), due=not self._everything
+            ).filter(pk__in=chunk)
+            if self._everything:
+                feeds = feeds.exclude(last_fetched_at__gte=self._started)
+            addresses = []
+            for feed in feeds:
+                self._asked[feed.pk] = feed, self._loader.fault.ask()
+                addresses.append(
+                    asking.Address(feed.pk, feed.url, feed.etag, feed.last_modified)
+                )
+            self._loader.network().ask(addresses)
+            for pk in set(chunk) - self._asked.keys():
+                self._plan.answered(pk, asked=False)
+                self._plan.settled(pk)
+                self._left.append((pk, "another loader had it, or it is not due"))
+
+    def _receive(self) -> list[tuple[Feed, int, asking.Answer]]:
+        answers = []
+        message = self._loader.receive(self._patience())
+        while message is not None:
+            if isinstance(message, asking.Answered):
+                answers.append((*self._asked.pop(message.key), message.answer))
+            else:
+                self._loader.attend(message)
+            if len(answers) == SETTLED_AT_ONCE:
+                break
+            message = self._loader.receive(0)
+        return answers
+
+    def _patience(self) -> float:
+        if self._left:
+            return 0.0
+        # Claims are to be renewed in time.
+        longest = min(1.0, self._loader.lease / 8)
+        wait = self._plan.wait(time.monotonic())
+        return longest if wait is None else min(wait, longest)
+
+    def _settle(
+        self, answers: Iterable[tuple[Feed, int, asking.Answer]]
+    ) -> Iterator[Outcome]:
+        told = []
+        for feed, number, answer in answers:
+            asked = not isinstance(answer, politeness.Held | asking.Taken)
+            self._plan.answered(feed.pk, asked=asked)
+            answered = _was_answered(answer)
+            self._loader.fault.hear(number, answered=answered)
+            if isinstance(answer, FetchError) and answered is False:
+                self._unanswered.append((feed, number, answer.reason))
+            else:
+                told.append((feed, answer))
+        yield from self._settled(self._loader.settle(told))
 
     def _settle_unanswered(self) -> Iterator[Outcome]:
-        while self._unanswered:
-            feed, reason = self._unanswered.pop()
-            outcome = self._loader.unanswered(feed, reason)
-            self._forget(feed)
+        now = time.monotonic()
+        if self._asked and now - self._judged_at < 0.25:
+            return
+        self._judged_at = now
+        changes, open_still = [], []
+        for feed, number, reason in self._unanswered:
+            change = self._loader.unanswered(feed, number, reason)
+            if change is None:
+                open_still.append((feed, number, reason))
+            else:
+                changes.append(change)
+        self._unanswered = open_still
+        yield from self._settled(self._loader.write(changes))
+
+    def _settled(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        for outcome in outcomes:
+            self._plan.settled(outcome.feed.pk)
             yield outcome
 
-    def _forget(self, feed: Feed) -> None:
-        del self._claimed[feed.pk]
-        self._plan.forget(feed.pk)
+    def _give_up(self) -> None:
+        now = time.monotonic()
+        if self._asked or self._unanswered:
+            return
+        for name in [name for name, end in self._busy.items() if end < now]:
+            del self._busy[name]
+            for pk in self._plan.give_up([name]):
+                self._left.append((pk, f"another loader is asking {name}"))
 
-    def _try_busy(self) -> Iterator[Outcome]:
-        # Whoever had them may have been killed: its claim then ends by itself.
-        now = timezone.now()
-        self._claim(list(self._busy))
-        for pk in self._claimed:
-            self._busy.pop(pk, None)
-        over = [
-            pk for pk, end in self._busy.items() if end + timedelta(seconds=1) < now
-        ]
-        for feed in Feed.objects.filter(pk__in=over):
-            yield Busy(feed)
-        for pk in over:
-            del self._busy[pk]
+    def _tell_left(self) -> Iterator[Outcome]:
+        reasons, self._left = dict(self._left), []
+        for chunk in storing.chunks(reasons):
+            for feed in Feed.objects.filter(pk__in=chunk):
+                yield Left(feed, reasons[feed.pk])

@@ -64,13 +64,17 @@ class Feed(models.Model):
     # Fetching. Without `next_fetch_at` a feed is not asked again (410 Gone).
     last_fetched_at = models.DateTimeField(null=True, blank=True)
     next_fetch_at = models.DateTimeField(default=timezone.now, null=True, blank=True)
-    claimed_until = models.DateTimeField(null=True, editable=False)
+    # Set by "fetch now", cleared by the fetch: these go before all others.
+    fetch_wanted_at = models.DateTimeField(null=True, editable=False)
     failures = models.PositiveIntegerField(default=0)
     last_error = models.CharField(max_length=500, blank=True)
     etag = models.CharField(max_length=1000, blank=True, editable=False)
     last_modified = models.CharField(max_length=200, blank=True, editable=False)
     moved_to = models.URLField(max_length=2000, blank=True, editable=False)
     moved_times = models.PositiveSmallIntegerField(default=0, editable=False)
+    # How often it posts: its last so many dated posts (at most 10), since when.
+    recent_posts = models.PositiveSmallIntegerField(default=0, editable=False)
+    recent_since = models.DateTimeField(null=True, editable=False)
 
     # Votes on its entries, summed.
     up = models.PositiveIntegerField(default=0, editable=False)
@@ -229,6 +233,21 @@ class HeldHost(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host} until {self.until}"
+
+
+class PlatformClaim(models.Model):
+    """A loader has a platform to itself, so that its limits hold over all loaders.
+
+    `holder` is "" once it was given back: until then nobody may ask it all the same,
+    because it was asked just now.
+    """
+
+    platform = models.CharField(max_length=255, unique=True)
+    holder = models.CharField(max_length=32, blank=True, db_index=True)
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.platform} until {self.until}"
 
 
 class PoolState(models.Model):

@@ -1,9 +1,10 @@
 """Who may be asked when, per host and per platform; clocks are parameters."""
 
 import asyncio
+import heapq
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -233,22 +234,38 @@ class Turns:
             raise Held(host, left)
 
 
+class Rhythm(NamedTuple):
+    """How often a feed posts: its last so many dated posts (at most 10), and the
+    date of the first of them."""
+
+    posts: int
+    since: datetime | None
+
+
+RECENT = 10
+
+
+def rhythm(dates: Iterable[datetime]) -> Rhythm:
+    """That of a feed whose posts have these dates, in any order."""
+    recent = heapq.nlargest(RECENT, dates)
+    return Rhythm(len(recent), recent[-1] if recent else None)
+
+
 def next_fetch(
     now: datetime,
     *,
-    newest: Sequence[datetime],
+    rhythm: Rhythm,
     fresh_for: timedelta | None = None,
     ttl: timedelta | None = None,
     rng: Random,
 ) -> datetime:
     """When to ask again a feed that answered: 1 h to 24 h, about half of the time
-    between its last posts (`newest`: their dates, in any order), not before what it
-    said of itself (`Cache-Control`, `Expires`; `ttl`, `sy:updatePeriod`)."""
+    between its last posts, not before what it said of itself (`Cache-Control`,
+    `Expires`; `ttl`, `sy:updatePeriod`)."""
     wait = SELDOM
-    if newest:
-        # A feed that fell silent is asked less and less often.
-        recent = sorted(newest, reverse=True)[:10]
-        wait = (now - recent[-1]) / len(recent) / 2
+    if rhythm.since is not None:
+        # Until now, so that a feed that fell silent is asked less and less often.
+        wait = (now - rhythm.since) / rhythm.posts / 2
     wait = max(wait, fresh_for or OFTEN, ttl or OFTEN)
     return now + _jittered(wait, SELDOM, rng)
 

@@ -10,23 +10,25 @@ one kind by their ids (`lock`).
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import ada_url
 from django.db import transaction
-from django.db.models import CharField, F, Q, QuerySet, Sum, Value
-from django.db.models.functions import Cast, Concat
+from django.db.models import CharField, F, Q, QuerySet, Sum, Value, Window
+from django.db.models.functions import Cast, Concat, RowNumber
 from django.utils.text import slugify
 
-from blacklist import cache, domains
+from blacklist import bulk, cache, domains
 from feeds import feedlists, ranking
 from feeds.feedlists import FeedSpec, PostSpec
 from feeds.models import Category, Entry, Feed, PoolState
 from feeds.parsing import ParsedEntry, ParsedFeed
+from feeds.politeness import RECENT, Rhythm, rhythm
 
 # So that a vote never waits long for the write lock.
 ROWS_A_TRANSACTION = 500
@@ -61,10 +63,11 @@ class Stored:
     updated: int
     described: bool = False
 
-    def tell(self) -> None:
-        """Tell the pool, if it changed: the last thing a transaction does."""
-        if self.new or self.updated or self.described:
-            PoolState.touch()
+
+def tell(stored: Iterable[Stored]) -> None:
+    """Tell the pool, if anything changed: the last thing a transaction does."""
+    if any(one.new or one.updated or one.described for one in stored):
+        PoolState.touch()
 
 
 # Identity
@@ -74,31 +77,43 @@ def feed_identity(url: str) -> str:
     """Digest (32 hex) of a feed's address without scheme, `www.`, trailing slash
     and fragment; "" when it is no http(s) address, which no row ever has."""
     folded = _folded(url, port=feedlists.port(url))
-    return _digest(folded[0] + folded[1]) if folded else ""
+    return _digest(folded.place + folded.query) if folded else ""
 
 
 def entry_identity(url: str) -> str:
     """As `feed_identity`, of a post: without the parts that track readers, too."""
     folded = _folded(url)
-    if not folded:
-        return ""
-    place, query, fragment = folded
+    return _post_identity(folded) if folded else ""
+
+
+def _post_identity(folded: "_Folded") -> str:
     kept = "&".join(
-        part for part in query[1:].split("&") if part and not _TRACKING.match(part)
+        part
+        for part in folded.query[1:].split("&")
+        if part and not _TRACKING.match(part)
     )
     # "#!/post" and "#/post" are pages of their own, told apart by a script.
-    route = fragment if fragment.startswith(("#!", "#/")) else ""
-    return _digest(place + ("?" + kept if kept else "") + route)
+    route = folded.fragment if folded.fragment.startswith(("#!", "#/")) else ""
+    return _digest(folded.place + ("?" + kept if kept else "") + route)
 
 
-def _folded(url: str, port: str = "") -> tuple[str, str, str] | None:
+class _Folded(NamedTuple):
+    """An address without scheme, `www.` and trailing slash, in its parts."""
+
+    host: str
+    place: str
+    query: str
+    fragment: str
+
+
+def _folded(url: str, port: str = "") -> _Folded | None:
     host = domains.host_of(url)
     if host is None:
         return None
     parts = ada_url.URL(url)
     port = port or (f":{parts.port}" if parts.port else "")
     place = host.removeprefix("www.") + port + parts.pathname.rstrip("/")
-    return place, parts.search, parts.hash
+    return _Folded(host, place, parts.search, parts.hash)
 
 
 def _digest(text: str) -> str:
@@ -203,9 +218,10 @@ def add_posts(specs: Sequence[FeedSpec], *, now: datetime) -> Stored:
         # As in a feed the newest stands first, so the last ones are written first.
         for chunk in chunks(reversed(spec.posts)):
             entries = tuple(_entry_of(post) for post in reversed(chunk))
+            parsed = ParsedFeed("", "", "", "", entries, None)
             with transaction.atomic():
-                stored = store(feed, ParsedFeed("", "", "", "", entries, None), now)
-                stored.tell()
+                (stored,) = store([prepare(feed, parsed)], now)
+                tell([stored])
             new, updated = new + stored.new, updated + stored.updated
     return Stored(new, updated)
 
@@ -268,7 +284,6 @@ def _hand_over(feed: Feed, heir: Feed, now: datetime) -> None:
         down=0,
         active=False,
         next_fetch_at=None,
-        claimed_until=None,
         moved_to="",
         moved_times=0,
         last_error=f"It moved to {heir.url}, which is feed {heir.pk}."[:500],
@@ -289,22 +304,20 @@ class _Post:
     moved: bool = False
 
 
-@transaction.atomic(savepoint=False)
-def store(feed: Feed, parsed: ParsedFeed, now: datetime) -> Stored:
-    """Write what is new or changed; what is there keeps its votes and its dates.
+@dataclass(frozen=True)
+class Incoming:
+    """A feed and what was read of it, made ready before any lock is taken."""
 
-    At most `ROWS_A_TRANSACTION` entries. Whoever ends the transaction tells the pool
-    (`Stored.tell`) when all else is written.
-    """
+    feed: Feed
+    parsed: ParsedFeed
     # The newest stands first in a feed: written last, it has the highest id, and
     # undated posts come out in the feed's order too.
-    posts = _posts(parsed.entries)[::-1]
-    new, updated = _store_posts(feed, posts, now)
-    described = _describe(feed, parsed)
-    # Not before: a retry would count twice, and asking the blacklist may read all
-    # its rules while others wait for the lock.
-    transaction.on_commit(partial(_count_hits, feed, new))
-    return Stored(len(new), updated, described)
+    posts: Sequence[_Post]
+
+
+def prepare(feed: Feed, parsed: ParsedFeed) -> Incoming:
+    """What `store` takes."""
+    return Incoming(feed, parsed, _posts(parsed.entries)[::-1])
 
 
 def _posts(entries: Sequence[ParsedEntry]) -> list[_Post]:
@@ -315,55 +328,85 @@ def _posts(entries: Sequence[ParsedEntry]) -> list[_Post]:
     posts: dict[str, _Post] = {}
     seen: set[str] = set()
     for entry in entries:
-        host = domains.host_of(entry.url)
-        if host is None:
+        folded = _folded(entry.url)
+        if folded is None:
             continue
-        identity = entry_identity(entry.url)
+        identity = _post_identity(folded)
         guid = _digest(entry.guid) if trusted and entry.guid else identity
         if identity not in posts and guid not in seen:
-            posts[identity] = _Post(entry, identity, guid, host)
+            posts[identity] = _Post(entry, identity, guid, folded.host)
             seen.add(guid)
     return list(posts.values())
 
 
-def _store_posts(
-    feed: Feed, posts: list[_Post], now: datetime
-) -> tuple[list[_Post], int]:
+@transaction.atomic(savepoint=False)
+def store(batch: Sequence[Incoming], now: datetime) -> list[Stored]:
+    """Write what is new or changed of some feeds; what is there keeps its votes and
+    its dates.
+
+    One short transaction: let it be at most `ROWS_A_TRANSACTION` posts. Whoever ends
+    the transaction tells the pool (`tell`) when all else is written.
+    """
+    identities = [post.identity for incoming in batch for post in incoming.posts]
     everywhere = {
-        row.identity: row
-        for row in Entry.objects.filter(identity__in=[post.identity for post in posts])
+        row.identity: row for row in Entry.objects.filter(identity__in=identities)
     }
-    ours = {
-        row.guid: row
-        for row in Entry.objects.filter(
-            feed=feed, guid__in=[post.guid for post in posts]
-        )
-    }
-    moved = _move_posts(posts, everywhere, ours)
-    changed = list(moved)
-    missing: list[_Post] = []
-    for post in posts:
-        row = everywhere.get(post.identity)
-        if row is None and not post.moved:
-            missing.append(post)
-        # The same post in another feed is that feed's to change.
-        elif row is not None and row.feed_id == feed.pk:
-            # A feed that began to give guids, or gives others now.
-            renamed = row.guid != post.guid and post.guid not in ours
-            if renamed:
-                row.guid = post.guid
-            if _take(row, post.entry) or renamed:
-                changed.append(row)
+    ours = _known_by_guid(batch, everywhere)
+    missing: list[tuple[Feed, _Post]] = []
+    changed: list[Entry] = []
+    moved: list[Entry] = []
+    counts = []
+    for incoming in batch:
+        before = len(missing), len(changed)
+        known = ours[incoming.feed.pk]
+        going = _move_posts(incoming.posts, everywhere, known)
+        moved += going
+        changed += going
+        changed += _changes(incoming, everywhere, known)
+        coming = Entry(feed_id=incoming.feed.pk)
+        for post in incoming.posts:
+            if post.identity not in everywhere:
+                missing.append((incoming.feed, post))
+                # The next feed of this batch may have the same post.
+                everywhere[post.identity] = coming
+        counts.append((len(missing) - before[0], len(changed) - before[1]))
     if changed:
         lock(Entry.objects.filter(pk__in=[row.pk for row in changed]))
         _set_free([row.pk for row in moved])
-        Entry.objects.bulk_update(changed, _WRITTEN)
-    _create(feed, missing, now)
-    return missing, len(changed)
+        bulk.update(changed, Entry, _WRITTEN).execute()
+    _create(missing, now)
+    # Not before: a retry would count twice, and asking the blacklist may read all
+    # its rules while others wait for the lock.
+    transaction.on_commit(partial(_count_hits, missing))
+    described = _describe(batch)
+    return [
+        Stored(new, updated, incoming.feed.pk in described)
+        for incoming, (new, updated) in zip(batch, counts, strict=True)
+    ]
+
+
+def _known_by_guid(
+    batch: Sequence[Incoming], everywhere: dict[str, Entry]
+) -> dict[int, dict[str, Entry]]:
+    """The rows of each feed by guid, where the identity does not tell all."""
+    known: dict[int, dict[str, Entry]] = {incoming.feed.pk: {} for incoming in batch}
+    wanted = Q()
+    for incoming in batch:
+        pk, guids = incoming.feed.pk, []
+        for post in incoming.posts:
+            row = everywhere.get(post.identity)
+            if row is None or (row.feed_id, row.guid) != (pk, post.guid):
+                guids.append(post.guid)
+        if guids:
+            wanted |= Q(feed=pk, guid__in=guids)
+    if wanted:
+        for row in Entry.objects.filter(wanted):
+            known[row.feed_id][row.guid] = row
+    return known
 
 
 def _move_posts(
-    posts: list[_Post], everywhere: dict[str, Entry], ours: dict[str, Entry]
+    posts: Sequence[_Post], everywhere: dict[str, Entry], ours: dict[str, Entry]
 ) -> list[Entry]:
     """Give the rows of posts with a new address that address, where it is free."""
     waiting = {
@@ -383,7 +426,26 @@ def _move_posts(
         _take(row, post.entry)
         moved.append(row)
         post.moved = True
+    for row in moved:
+        everywhere[row.identity] = row
     return moved
+
+
+def _changes(
+    incoming: Incoming, everywhere: dict[str, Entry], ours: dict[str, Entry]
+) -> Iterator[Entry]:
+    """The rows of a feed that its posts change, those that moved left out."""
+    for post in incoming.posts:
+        row = everywhere.get(post.identity)
+        # The same post in another feed is that feed's to change.
+        if post.moved or row is None or row.feed_id != incoming.feed.pk:
+            continue
+        # A feed that began to give guids, or gives others now.
+        renamed = row.guid != post.guid and post.guid not in ours
+        if renamed:
+            row.guid = post.guid
+        if _take(row, post.entry) or renamed:
+            yield row
 
 
 def _set_free(pks: list[int]) -> None:
@@ -414,14 +476,14 @@ def _take(row: Entry, entry: ParsedEntry) -> bool:
     return changed
 
 
-def _create(feed: Feed, posts: list[_Post], now: datetime) -> None:
+def _create(posts: Sequence[tuple[Feed, _Post]], now: datetime) -> None:
     if not posts:
         return
-    score = _first_score(feed)
-    Entry.objects.bulk_create(
+    scores = _first_scores({feed.pk for feed, _ in posts})
+    bulk.insert(
         [
             Entry(
-                feed=feed,
+                feed_id=feed.pk,
                 identity=post.identity,
                 guid=post.guid,
                 url=post.entry.url,
@@ -433,41 +495,91 @@ def _create(feed: Feed, posts: list[_Post], now: datetime) -> None:
                 published_at=post.entry.published_at,
                 created_at=now,
                 sort_at=post.entry.published_at or now,
-                score=score,
+                # Deleted meanwhile, if it has none: then the database refuses.
+                score=scores.get(feed.pk, 0.0),
             )
-            for post in posts
+            for feed, post in posts
         ],
+        Entry,
         ignore_conflicts=True,
-    )
+    ).execute()
 
 
-def _first_score(feed: Feed) -> float:
-    site = PoolState.objects.filter(pk=1).values_list("up", "down").first()
-    votes = Feed.objects.filter(pk=feed.pk).values_list("up", "down").get()
-    rate = ranking.feed_rate(*votes, ranking.site_rate(*(site or (0, 0))))
-    return ranking.score(ranking.entry_rate(0, 0, rate))
+def _first_scores(feeds: Iterable[int]) -> dict[int, float]:
+    votes = PoolState.objects.filter(pk=1).values_list("up", "down").first()
+    site = ranking.site_rate(*(votes or (0, 0)))
+    rows = Feed.objects.filter(pk__in=feeds).values_list("pk", "up", "down")
+    return {
+        pk: ranking.score(ranking.entry_rate(0, 0, ranking.feed_rate(up, down, site)))
+        for pk, up, down in rows
+    }
 
 
-def _describe(feed: Feed, parsed: ParsedFeed) -> bool:
-    # Only what nobody said yet, nor since the feed was read: what is set by hand
-    # stays. Nor of another address than the one that was asked.
-    rows = Feed.objects.filter(pk=feed.pk, url=feed.url)
-    described = False
-    for name in ("title", "description", "language", "site_url"):
-        text = getattr(parsed, name)
-        if text and not getattr(feed, name):
-            values = {name: text}
-            if name == "site_url":
-                values["host"] = domains.host_of(text) or feed.host
-            described |= bool(rows.filter(Q((name, ""))).update(**values))
-    return described
+_DESCRIBED = ("title", "description", "language", "site_url")
 
 
-def _count_hits(feed: Feed, posts: list[_Post]) -> None:
+def _describe(batch: Sequence[Incoming]) -> set[int]:
+    """Write what feeds say of themselves, where nobody said it; the feeds changed."""
+    described = []
+    for incoming in sorted(batch, key=lambda incoming: incoming.feed.pk):
+        feed, said = copy(incoming.feed), False
+        for name in _DESCRIBED:
+            text = getattr(incoming.parsed, name)
+            if text and not getattr(feed, name):
+                setattr(feed, name, text)
+                said = True
+                if name == "site_url":
+                    feed.host = domains.host_of(text) or feed.host
+        if said:
+            described.append(feed)
+    # Not what was set by hand since the feed was read; nor of another address than
+    # the one that was asked.
+    bulk.update(
+        described,
+        Feed,
+        [*_DESCRIBED, "host"],
+        match=("pk", "url"),
+        where_empty={name: name for name in _DESCRIBED} | {"host": "site_url"},
+    ).execute()
+    return {feed.pk for feed in described}
+
+
+def _count_hits(posts: Sequence[tuple[Feed, _Post]]) -> None:
     rules = cache.current()
-    for post in posts:
+    for feed, post in posts:
         for host in (post.host, feed.host):
             verdict = rules.verdict(host)
             if verdict is not None and verdict.action == "block":
                 cache.count_hit(verdict.rule_id)
                 break
+
+
+def rhythms(feeds: Iterable[int]) -> dict[int, Rhythm]:
+    """How often these feeds post, by the dates of what is stored."""
+    dates: dict[int, list[datetime]] = {pk: [] for pk in feeds}
+    rows = Entry.objects.filter(feed__in=dates, published_at__isnull=False)
+    rank = Window(RowNumber(), partition_by="feed", order_by="-published_at")
+    newest = rows.annotate(rank=rank).filter(rank__lte=RECENT).order_by()
+    for pk, date in newest.values_list("feed", "published_at"):
+        if date is not None:
+            dates[pk].append(date)
+    return {pk: rhythm(dates[pk]) for pk in dates}
+
+
+# What became of a fetch
+
+_FETCHED = (
+    *("last_fetched_at", "next_fetch_at", "fetch_wanted_at", "failures"),
+    *("last_error", "etag", "last_modified", "moved_to", "moved_times"),
+    *("recent_posts", "recent_since"),
+)
+
+
+def record(feeds: Iterable[Feed]) -> None:
+    """Write down what became of fetches: the columns that only a fetch sets.
+
+    What came from an address that an operator has changed meanwhile says nothing of
+    the new one, and is not written.
+    """
+    in_order = sorted(feeds, key=lambda feed: feed.pk)
+    bulk.update(in_order, Feed, _FETCHED, match=("pk", "url")).execute()

@@ -150,7 +150,7 @@ def test_pause_resume_and_fetch_now(admin):
     assert act(admin, FEEDS, "pause", *feeds[:2]) == "2 feeds are paused."
     assert list(Feed.objects.active()) == [feeds[2]]
     said = act(admin, FEEDS, "fetch_now", *feeds[1:])
-    assert said == "1 feed is fetched by the next round of work. 1 left out: paused."
+    assert said == "1 feed is next: work fetches it within seconds. 1 left out: paused."
     due = Feed.objects.filter(next_fetch_at__lte=timezone.now())
     assert list(due) == [feeds[2]]
     assert act(admin, FEEDS, "resume", feeds[0]) == "1 feed is active again."

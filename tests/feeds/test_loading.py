@@ -1,29 +1,31 @@
 """From due feeds to rows, over a real network of one's own."""
 
+import itertools
 import logging
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from random import Random
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
 from django.utils import timezone
 
-from feeds import feedback, loading, storing
+from feeds import asking, feedback, loading, storing
 from feeds.feedlists import BadLine, FeedListError, FeedSpec
 from feeds.loading import (
-    Busy,
     Failed,
     Gone,
     Held,
+    Left,
     Loaded,
     Loader,
     Postponed,
     Unchanged,
 )
-from feeds.models import Entry, Feed, HeldHost, PoolState
+from feeds.models import Entry, Feed, HeldHost, PlatformClaim, PoolState
 from tests.feeds.internet import Answer, atom, conditional, redirect, rss2
 from tests.feeds.rows import entry_number
 
@@ -53,6 +55,17 @@ def feeds():
 
 def run(loader, **options):
     return list(loader.load(feeds, **options))
+
+
+def claimed():
+    """The platforms that some loader has."""
+    rows = PlatformClaim.objects.exclude(holder="").order_by("platform")
+    return list(rows.values_list("platform", flat=True))
+
+
+def claim(platform, seconds, holder="another"):
+    until = timezone.now() + timedelta(seconds=seconds)
+    PlatformClaim.objects.create(platform=platform, holder=holder, until=until)
 
 
 def load_one(loader, **options):
@@ -85,7 +98,8 @@ def test_every_format_comes_in(net, loader, path):
         (f"https://blog.example/posts/{n}", f"Post {n} of blog.example")
         for n in (1, 2, 3)
     }
-    assert (feed.failures, feed.last_error, feed.claimed_until) == (0, "", None)
+    assert (feed.failures, feed.last_error) == (0, "")
+    assert claimed() == []
     assert before <= feed.last_fetched_at
     assert timedelta(minutes=59) < feed.next_fetch_at - before <= timedelta(hours=25)
     assert feed.host == "blog.example"
@@ -94,7 +108,7 @@ def test_every_format_comes_in(net, loader, path):
 def test_what_is_not_due_is_not_fetched(net, loader):
     add(net.url("/rss2.xml"))
     run(loader)
-    assert run(loader) == []
+    assert [type(outcome) for outcome in run(loader)] == [Left]
     assert len(net.asked("/rss2.xml")) == 1
     assert len(run(loader, everything=True)) == 1
 
@@ -141,7 +155,7 @@ def test_a_feed_that_is_gone_is_not_asked_again(net, loader):
     assert type(outcome) is Gone
     assert "410" in feed.last_error
     assert feed.next_fetch_at is None
-    assert run(loader, everything=True) == []
+    assert [type(outcome) for outcome in run(loader, everything=True)] == [Left]
 
 
 def test_retry_after_holds_the_host_for_everybody(net, loader):
@@ -183,7 +197,8 @@ def test_a_move_to_a_known_feed_is_one_feed(net, loader):
     old.refresh_from_db()
     assert not old.active
     assert new.entries.count() == 3
-    assert [outcome.feed for outcome in run(loader, everything=True)] == [new]
+    outcomes = {outcome.feed: type(outcome) for outcome in run(loader, everything=True)}
+    assert outcomes == {old: Left, new: Loaded}
 
 
 def test_the_guard_is_closed_by_default(net, loader, settings):
@@ -205,12 +220,11 @@ def test_entries_of_many_feeds(net, settings):
         outcomes = run(loader)
     assert Counter(map(type, outcomes)) == {Loaded: 40}
     assert Entry.objects.count() == 200
-    assert Feed.objects.filter(claimed_until=None).count() == 40
+    assert claimed() == []
 
 
-def test_a_platform_with_many_feeds_holds_up_nobody(net, settings, monkeypatch):
+def test_a_platform_with_many_feeds_holds_up_nobody(net, settings):
     settings.FEEDS_PLATFORM_CONNECTIONS = 2
-    monkeypatch.setattr(loading, "CLAIM", 1)
     names = [f"{name}.platform.example" for name in "abcdefgh"] + ["other.example"]
     for name in names:
         net.serve("/feed", Answer(rss2(1, name), delay=0.05), host=name)
@@ -219,6 +233,20 @@ def test_a_platform_with_many_feeds_holds_up_nobody(net, settings, monkeypatch):
         assert len(run(loader)) == len(names)
     # Three may be asked at a time, two of the platform: the third is the other.
     assert "other.example" in [request.host for request in net.requests[:3]]
+
+
+def test_what_is_left_to_wait_for_can_be_told(net, settings):
+    settings.FEEDS_PLATFORM_INTERVAL = 0.2
+    names = [f"{name}.platform.example" for name in "abcde"] + ["other.example"]
+    for name in names:
+        net.serve("/feed", rss2(1, name), host=name)
+    add(*(net.url("/feed", host=name) for name in names))
+    told = []
+    with Loader(resolver=net.resolver) as loader:
+        for _ in loader.load(feeds):
+            told.append([(one.platform, one.feeds) for one in loader.waiting()])
+    assert told[0] in ([("platform.example", 4)], [("platform.example", 3)])
+    assert told[-1] == []
 
 
 # Whose fault it is
@@ -277,7 +305,7 @@ def test_a_patient_loader_blames_a_dead_site_once_another_answered(net):
         add(net.url("/feed", host="good.example"))
         run(loader)
         add(*unreachable(1))
-        assert Counter(map(type, run(loader))) == {Failed: 1}
+        assert Counter(map(type, run(loader))) == {Failed: 1, Left: 1}
 
 
 def test_dead_sites_among_good_ones_are_their_own_fault(net):
@@ -295,17 +323,29 @@ def test_dead_sites_among_good_ones_are_their_own_fault(net):
 # Claims
 
 
-def test_a_feed_another_loader_has_is_left_to_it(net, loader):
+def test_a_platform_another_loader_has_is_left_to_it(net, loader):
     (feed,) = add(net.url("/rss2.xml"))
-    Feed.objects.update(claimed_until=timezone.now() + timedelta(hours=1))
-    assert run(loader) == [Busy(feed)]
+    claim("127.0.0.1", 3600)
+    assert run(loader) == [Left(feed, "another loader is asking 127.0.0.1")]
     assert net.requests == []
 
 
 def test_a_claim_of_the_dead_ends_by_itself(net, loader):
     add(net.url("/rss2.xml"))
-    Feed.objects.update(claimed_until=timezone.now() + timedelta(seconds=0.5))
+    claim("127.0.0.1", 0.5)
     assert type(load_one(loader)[0]) is Loaded
+
+
+def test_a_platform_given_back_is_not_asked_at_once(net, settings):
+    settings.FEEDS_PLATFORM_INTERVAL = 1.5
+    add(net.url("/rss2.xml"), net.url("/atom.xml"))
+    for path in ("/rss2.xml", "/atom.xml"):
+        with Loader() as loader:
+            rows = Feed.objects.filter(url=net.url(path)).values_list("pk", "url")
+            (outcome,) = loader.load(rows.all)
+            assert type(outcome) is Loaded
+    first, second = net.requests
+    assert second.at - first.at > 1.4
 
 
 def test_two_loaders_fetch_nothing_twice(net):
@@ -317,18 +357,109 @@ def test_two_loaders_fetch_nothing_twice(net):
 
     def load():
         with Loader(jobs=2, resolver=net.resolver) as loader:
-            outcomes.extend(loader.load(feeds))
+            outcomes.extend(loader.load(feeds, everything=True))
         connection.close()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "CLAIM", 5)
-        threads = [threading.Thread(target=load) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert len(net.requests) == 60
-    assert Counter(map(type, outcomes))[Loaded] == 60
+    assert Counter(map(type, outcomes)) == {Loaded: 60, Left: 60}
+
+
+def test_two_loaders_never_ask_a_platform_together(net, settings):
+    settings.FEEDS_PLATFORM_CONNECTIONS = 1
+    names = [f"{letter}.platform.example" for letter in "abcdefgh"]
+    for name in names:
+        net.serve("/feed", Answer(rss2(1, name), delay=0.05), host=name)
+    add(*(net.url("/feed", host=name) for name in names))
+
+    def load(pks):
+        with Loader(resolver=net.resolver) as loader:
+            some = Feed.objects.filter(pk__in=pks).values_list("pk", "url")
+            outcomes = list(loader.load(lambda: some))
+        connection.close()
+        return outcomes
+
+    pks = list(Feed.objects.values_list("pk", flat=True))
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = [*itertools.chain(*pool.map(load, [pks[:4], pks[4:]]))]
+    assert Counter(map(type, outcomes)) == {Loaded: 8}
+    times = sorted((request.at, request.host) for request in net.requests)
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(times)]
+    assert min(gaps) > 0.045
+
+
+def test_a_redirect_to_a_platform_of_another_loader_is_put_off(
+    net, loader, monkeypatch
+):
+    monkeypatch.setattr(asking, "PATIENCE", 0.3)
+    net.serve("/moved.xml", redirect(net.url("/rss2.xml", host="there.example")))
+    add(net.url("/moved.xml"))
+    claim("there.example", 3600)
+    outcome, feed = load_one(loader)
+    assert type(outcome) is Postponed
+    assert outcome.reason == "another loader is asking there.example"
+    assert (feed.failures, feed.last_error) == (0, "")
+
+
+def test_a_redirect_waits_for_a_platform_that_is_soon_free(net):
+    net.serve("/moved.xml", redirect(net.url("/rss2.xml", host="there.example")))
+    add(net.url("/moved.xml"))
+    claim("there.example", 0.5)
+    with Loader(resolver=net.resolver) as loader:
+        assert type(load_one(loader)[0]) is Loaded
+    assert claimed() == []
+
+
+def test_who_lost_a_platform_asks_it_no_more(net, settings):
+    settings.FEEDS_PLATFORM_CONNECTIONS = 1
+    net.serve("/slow.xml", Answer(rss2(), delay=1))
+    add(net.url("/slow.xml"), net.url("/atom.xml"))
+
+    def steal():
+        rows = PlatformClaim.objects.exclude(holder="another")
+        if net.requests:
+            rows.update(holder="another", until=timezone.now() + timedelta(hours=1))
+
+    with Loader(lease=timedelta(seconds=1)) as loader:
+        outcomes = run(loader, tick=steal)
+    assert [type(outcome) for outcome in outcomes] == [Loaded, Left]
+    assert len(net.requests) == 1
+
+
+def test_nothing_is_asked_while_claims_cannot_be_renewed(net, monkeypatch):
+    net.serve("/slow.xml", Answer(rss2(), delay=0.4))
+    add(net.url("/slow.xml"), net.url("/next.xml", host="next.example"))
+    asked = []
+
+    def stall():
+        # The database is slow for longer than half of the lease.
+        if net.requests and not asked:
+            asked.append(len(net.requests))
+            time.sleep(0.8)
+            asked.append(len(net.requests))
+
+    net.serve(
+        "/next.xml", Answer(status=302, headers=(("Location", "/rss2.xml"),), delay=0.6)
+    )
+    with Loader(lease=timedelta(seconds=1), resolver=net.resolver) as loader:
+        outcomes = run(loader, tick=stall)
+    assert {type(outcome) for outcome in outcomes} == {Loaded}
+    assert asked == [2, 2]
+
+
+def test_what_an_operator_wants_goes_first(net, settings):
+    settings.FEEDS_PLATFORM_CONNECTIONS = 1
+    names = [f"{letter}.platform.example" for letter in "abcdefgh"]
+    for name in names:
+        net.serve("/feed", rss2(1, name), host=name)
+    rows = add(*(net.url("/feed", host=name) for name in names))
+    with Loader(resolver=net.resolver) as loader:
+        run(loader, wanted=lambda: [rows[4].pk, rows[6].pk])
+    assert [request.host[0] for request in net.requests] == list("geabcdfh")
 
 
 @pytest.mark.postgresql
@@ -336,7 +467,7 @@ def test_a_vote_waits_for_no_feed_of_many_things_to_write(net, loader, monkeypat
     """What a loader and a vote both lock, both lock in one order."""
     (feed,) = add(net.url("/rss2.xml"))
     entry = entry_number(feed)
-    write, tallies, pool = loading._write, [], ThreadPoolExecutor(1)
+    record, tallies, pool = storing.record, [], ThreadPoolExecutor(1)
 
     def vote():
         try:
@@ -346,12 +477,12 @@ def test_a_vote_waits_for_no_feed_of_many_things_to_write(net, loader, monkeypat
         finally:
             connection.close()
 
-    def vote_and_write(*args):
+    def vote_and_record(*args):
         # The loader is in the middle of its transaction.
         tallies.append(pool.submit(vote).result(timeout=5))
-        write(*args)
+        record(*args)
 
-    monkeypatch.setattr(loading, "_write", vote_and_write)
+    monkeypatch.setattr(storing, "record", vote_and_record)
     # Known already, so that nothing of the feed's own row is to be said.
     texts = {"title": "a", "description": "b", "language": "c", "site_url": "d"}
     Feed.objects.update(**texts)
@@ -384,21 +515,20 @@ def test_an_address_corrected_meanwhile_is_a_new_feed(net, loader, monkeypatch, 
 
     monkeypatch.setattr(loader, "settle", correct_and_settle)
     _, feed = load_one(loader)
-    assert (feed.url, feed.next_fetch_at, feed.claimed_until) == (corrected, now, None)
+    assert (feed.url, feed.next_fetch_at) == (corrected, now)
     assert (feed.etag, feed.failures, feed.last_error) == ("", 0, "")
 
 
 def test_claims_are_renewed_while_the_network_is_slow(net, loader):
     net.serve("/slow.xml", Answer(rss2(), delay=2))
-    (feed,) = add(net.url("/slow.xml"))
-    seen = []
+    add(net.url("/slow.xml"))
+    seen = set()
 
     def tick():
-        feed.refresh_from_db()
-        seen.append(feed.claimed_until)
+        seen.update(PlatformClaim.objects.values_list("until", flat=True))
 
     assert type(run(loader, tick=tick)[0]) is Loaded
-    assert len(set(seen) - {None}) > 1
+    assert len(seen) > 2
 
 
 def test_what_stops_a_run_frees_its_claims(net, loader):
@@ -407,7 +537,7 @@ def test_what_stops_a_run_frees_its_claims(net, loader):
     outcomes = loader.load(feeds)
     assert type(next(outcomes)) is Loaded
     outcomes.close()
-    assert not Feed.objects.exclude(claimed_until=None).exists()
+    assert claimed() == []
     # And the loader is as good as new.
     Feed.objects.filter(url=net.url("/slow.xml")).delete()
     assert len(run(loader, everything=True)) == 1
@@ -421,20 +551,41 @@ def test_a_database_error_ends_the_run(net, loader, monkeypatch):
     monkeypatch.setattr(storing, "store", fail)
     with pytest.raises(OperationalError):
         run(loader)
-    assert Feed.objects.get().claimed_until is None
+    assert claimed() == []
     assert Feed.objects.get().failures == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("NUL"), Feed.DoesNotExist()])
-def test_what_cannot_be_stored_is_the_feeds_own_failure(
+@pytest.mark.parametrize("error", [ValueError("NUL"), IntegrityError("no such feed")])
+def test_what_cannot_be_stored_is_one_feeds_own_failure(
     net, loader, monkeypatch, error
 ):
-    def fail(*args):
-        raise error
+    store = storing.store
 
-    add(net.url("/rss2.xml"))
+    def fail(batch, now):
+        if any(incoming.feed == bad for incoming in batch):
+            raise error
+        return store(batch, now)
+
+    good, bad = add(net.url("/rss2.xml"), net.url("/atom.xml"))
     monkeypatch.setattr(storing, "store", fail)
-    assert load_one(loader)[0].kind == "not storable"
+    outcomes = {outcome.feed: outcome for outcome in run(loader)}
+    assert outcomes[bad].kind == "not storable"
+    assert type(outcomes[good]) is Loaded
+    assert Feed.objects.filter(failures=1).get() == bad
+
+
+def test_a_feed_deleted_meanwhile_costs_nobody_else(net, loader, monkeypatch):
+    store = storing.store
+
+    def delete_and_store(batch, now):
+        Feed.objects.filter(url=net.url("/atom.xml")).delete()
+        return store(batch, now)
+
+    net.serve("/atom.xml", atom(3, "other.example"))
+    add(net.url("/rss2.xml"), net.url("/atom.xml"))
+    monkeypatch.setattr(storing, "store", delete_and_store)
+    assert Counter(map(type, run(loader))) == {Loaded: 1, Failed: 1}
+    assert Entry.objects.count() == 3
 
 
 def test_a_mistake_of_ours_costs_one_feed(net, loader, monkeypatch, caplog):
@@ -466,7 +617,8 @@ def test_feeds_that_come_up_meanwhile_are_loaded_too(net, loader, monkeypatch):
     (late,) = add(net.url("/atom.xml"))
 
     def source():
-        return given.pop() if given else feeds()
+        due = Feed.objects.may_be_asked(timezone.now()).values_list("pk", "url")
+        return given.pop() if given else due
 
     monkeypatch.setattr(loading, "LOOK_AGAIN_AFTER", timedelta(0))
     outcomes = list(loader.load(source, follow=True))
@@ -476,35 +628,38 @@ def test_feeds_that_come_up_meanwhile_are_loaded_too(net, loader, monkeypatch):
 # One address
 
 
+def read_address(url):
+    with Loader() as loader:
+        return loader.read_address(url)
+
+
 def test_a_site_leads_to_its_feed(net):
     url = net.url("/")
-    assert loading.read_address(url) == [
-        FeedSpec(net.url("/atom.xml"), line=1, source=url)
-    ]
+    assert read_address(url) == [FeedSpec(net.url("/atom.xml"), line=1, source=url)]
 
 
 def test_a_page_without_a_feed_is_a_row(net):
-    (row,) = loading.read_address(net.url("/page.html"))
+    (row,) = read_address(net.url("/page.html"))
     assert isinstance(row, BadLine)
     assert "no feed found" in row.reason
 
 
 @pytest.mark.parametrize("path", ["/rss2.xml", "/feed.json", "/atom.xml", "/302.xml"])
 def test_a_feed_is_itself(net, path):
-    (row,) = loading.read_address(net.url(path))
+    (row,) = read_address(net.url(path))
     assert row.url == net.url(path)
 
 
 def test_an_address_of_a_list_is_read(net):
     net.serve("/list", b"https://a.example/feed\nhttps://b.example/feed\n")
-    rows = loading.read_address(net.url("/list"))
+    rows = read_address(net.url("/list"))
     assert [row.line for row in rows] == [1, 2]
 
 
 def test_an_address_of_neither_says_so(net):
     net.serve("/list", b"\x00\xff\x00")
     with pytest.raises(FeedListError):
-        loading.read_address(net.url("/list"))
+        read_address(net.url("/list"))
 
 
 def test_an_address_that_cannot_be_fetched_says_why(net, settings):

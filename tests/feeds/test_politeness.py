@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from feeds import politeness
-from feeds.politeness import Held, Limits, Platform, Turns, platform_of
+from feeds.politeness import Held, Limits, Platform, Turns, platform_of, rhythm
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -363,7 +363,7 @@ def waits(wait: Callable[[Random], datetime]) -> list[float]:
 )
 def test_a_feed_is_asked_about_as_often_as_it_posts(newest, low, high):
     hours = waits(
-        lambda rng: politeness.next_fetch(NOW, newest=newest, rng=rng),
+        lambda rng: politeness.next_fetch(NOW, rhythm=rhythm(newest), rng=rng),
     )
     assert min(hours) >= low - 0.001
     assert max(hours) <= high + 0.001
@@ -380,9 +380,9 @@ def test_a_feed_is_asked_about_as_often_as_it_posts(newest, low, high):
     ],
 )
 def test_what_a_feed_says_of_itself_counts(source, says, low, high):
-    posts = every(timedelta(minutes=1))
+    posts = rhythm(every(timedelta(minutes=1)))
     hours = waits(
-        lambda rng: politeness.next_fetch(NOW, newest=posts, rng=rng, **{source: says})
+        lambda rng: politeness.next_fetch(NOW, rhythm=posts, rng=rng, **{source: says})
     )
     assert low - 0.001 <= min(hours)
     assert max(hours) <= high + 0.001

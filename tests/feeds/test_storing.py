@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
-from django.utils import timezone
 
 import blacklist.cache
 from blacklist.models import BlacklistedDomain
@@ -39,6 +38,11 @@ def parsed(*entries, **values):
 def add(*urls, **values):
     storing.add_feeds([FeedSpec(url, **values) for url in urls], now=NOW)
     return Feed.objects.order_by("-pk")[0]
+
+
+def store(feed, content):
+    (stored,) = storing.store([storing.prepare(feed, content)], NOW)
+    return stored
 
 
 @pytest.fixture
@@ -177,15 +181,15 @@ def test_categories_are_found_again_by_name(db):
 
 def test_entries_are_stored_once(feed):
     content = parsed(post(1), post(2))
-    assert storing.store(feed, content, NOW) == storing.Stored(2, 0)
-    assert storing.store(feed, content, NOW) == storing.Stored(0, 0)
+    assert store(feed, content) == storing.Stored(2, 0)
+    assert store(feed, content) == storing.Stored(0, 0)
     assert set(Entry.objects.values_list("title", flat=True)) == {"Post 1", "Post 2"}
 
 
 def test_a_changed_title_changes_the_row_and_keeps_its_votes(feed):
-    storing.store(feed, parsed(post(1, excerpt="long")), NOW)
+    store(feed, parsed(post(1, excerpt="long")))
     Entry.objects.update(up=3, down=1, score=0.7, hidden=True)
-    stored = storing.store(feed, parsed(post(1, title="Better", author="Me")), NOW)
+    stored = store(feed, parsed(post(1, title="Better", author="Me")))
     assert stored == storing.Stored(0, 1)
     entry = Entry.objects.get()
     assert (entry.title, entry.author, entry.excerpt) == ("Better", "Me", "long")
@@ -193,22 +197,22 @@ def test_a_changed_title_changes_the_row_and_keeps_its_votes(feed):
 
 
 def test_a_post_that_moves_keeps_its_row(feed):
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     before = Entry.objects.get()
     moved = post(1, url="https://new.example/one")
-    assert storing.store(feed, parsed(moved), NOW) == storing.Stored(0, 1)
+    assert store(feed, parsed(moved)) == storing.Stored(0, 1)
     entry = Entry.objects.get()
     assert (entry.pk, entry.url, entry.host) == (before.pk, moved.url, "new.example")
     assert entry.identity == storing.entry_identity(moved.url)
 
 
 def test_posts_that_trade_places_stay_two(feed):
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     content = parsed(
         post(1, url="https://blog.example/new"),
         post(2, url="https://blog.example/1"),
     )
-    storing.store(feed, content, NOW)
+    store(feed, content)
     assert dict(Entry.objects.values_list("url", "title")) == {
         "https://blog.example/new": "Post 1",
         "https://blog.example/1": "Post 2",
@@ -216,25 +220,25 @@ def test_posts_that_trade_places_stay_two(feed):
 
 
 def test_a_feed_that_gives_other_guids_brings_nothing_twice(feed):
-    storing.store(feed, parsed(post(1, guid="")), NOW)
-    assert storing.store(feed, parsed(post(1)), NOW) == storing.Stored(0, 1)
-    assert storing.store(feed, parsed(post(1)), NOW) == storing.Stored(0, 0)
+    store(feed, parsed(post(1, guid="")))
+    assert store(feed, parsed(post(1))) == storing.Stored(0, 1)
+    assert store(feed, parsed(post(1))) == storing.Stored(0, 0)
     moved = post(1, url="https://blog.example/elsewhere")
-    assert storing.store(feed, parsed(moved), NOW) == storing.Stored(0, 1)
+    assert store(feed, parsed(moved)) == storing.Stored(0, 1)
 
 
 def test_the_same_post_in_two_feeds_is_one_entry(feed):
     other = add("https://planet.example/feed")
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     twin = post(9, url="http://www.blog.example/1/?utm_source=planet", title="Other")
-    assert storing.store(other, parsed(twin), NOW) == storing.Stored(0, 0)
+    assert store(other, parsed(twin)) == storing.Stored(0, 0)
     entry = Entry.objects.get()
     assert (entry.feed, entry.title) == (feed, "Post 1")
 
 
 def test_twins_within_a_feed_are_one_entry(feed):
     content = parsed(post(1), post(2, url="http://blog.example/1#top"), post(3))
-    assert storing.store(feed, content, NOW).new == 2
+    assert store(feed, content).new == 2
 
 
 @pytest.mark.parametrize(("same", "entries"), [(1, 39), (2, 40)])
@@ -243,19 +247,19 @@ def test_colliding_guids_fall_back_to_links(feed, same, entries):
     posts = [post(number) for number in range(40)]
     for number in range(1, same + same):
         posts[number] = post(number, guid="guid-0")
-    storing.store(feed, parsed(*posts), NOW)
+    store(feed, parsed(*posts))
     assert Entry.objects.count() == entries
 
 
 def test_entries_without_a_host_are_left_out(feed):
     bad = [post(n, url=url) for n, url in enumerate(["", "https://a..b/", "data:x"])]
-    assert storing.store(feed, parsed(*bad, post(9)), NOW).new == 1
+    assert store(feed, parsed(*bad, post(9))).new == 1
 
 
 def test_dates(feed):
     published = NOW - timedelta(days=400)
     content = parsed(post(1, published_at=published), post(2), post(3))
-    storing.store(feed, content, NOW)
+    store(feed, content)
     one, two, three = (Entry.objects.get(title=f"Post {n}") for n in (1, 2, 3))
     assert (one.published_at, one.sort_at, one.created_at) == (
         published,
@@ -268,17 +272,17 @@ def test_dates(feed):
 
 
 def test_a_feed_without_titles_takes_none_back(feed):
-    storing.store(feed, parsed(post(1)), NOW)
-    assert storing.store(feed, parsed(post(1, title="")), NOW).updated == 0
+    store(feed, parsed(post(1)))
+    assert store(feed, parsed(post(1, title=""))).updated == 0
     assert Entry.objects.get().title == "Post 1"
 
 
 def test_the_first_date_stays(feed):
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     first = NOW - timedelta(days=3)
-    assert storing.store(feed, parsed(post(1, published_at=first)), NOW).updated == 1
-    assert storing.store(feed, parsed(post(1, published_at=NOW)), NOW).updated == 0
-    assert storing.store(feed, parsed(post(1)), NOW).updated == 0
+    assert store(feed, parsed(post(1, published_at=first))).updated == 1
+    assert store(feed, parsed(post(1, published_at=NOW))).updated == 0
+    assert store(feed, parsed(post(1))).updated == 0
     entry = Entry.objects.get()
     assert entry.published_at == entry.sort_at == first
 
@@ -286,17 +290,17 @@ def test_the_first_date_stays(feed):
 def test_a_new_entry_is_scored_by_its_feed(feed):
     PoolState.touch(up=10, down=10)
     Feed.objects.update(up=10)
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     # P = 15/30, F = (10 + 5) / (10 + 10)
     assert Entry.objects.get().score == 0.75
 
 
 def test_a_feed_is_called_what_it_says_where_nobody_said_it(feed):
     said = parsed(title="Said", site_url="https://site.example/", language="de")
-    storing.store(feed, said, NOW)
+    store(feed, said)
     feed.refresh_from_db()
     assert (feed.title, feed.host, feed.language) == ("Said", "site.example", "de")
-    storing.store(feed, parsed(title="New", description="About"), NOW)
+    store(feed, parsed(title="New", description="About"))
     feed.refresh_from_db()
     assert (feed.title, feed.description) == ("Said", "About")
 
@@ -312,7 +316,7 @@ def test_the_pool_is_told_of_changes_only(feed):
         (parsed(post(1, title="Other")), 2),
         (parsed(title="Said"), 3),
     ):
-        storing.store(feed, content, NOW).tell()
+        storing.tell([store(feed, content)])
         assert version() == expected
 
 
@@ -320,24 +324,24 @@ def test_what_was_set_by_hand_meanwhile_stays(feed):
     # `feed` is as it was when it was claimed.
     Feed.objects.update(title="Mine", site_url="https://mine.example/", host="mine")
     said = parsed(title="Said", site_url="https://said.example/", language="de")
-    assert storing.store(feed, said, NOW).described
+    assert store(feed, said).described
     feed.refresh_from_db()
     assert (feed.title, feed.host, feed.language) == ("Mine", "mine", "de")
 
 
 def test_another_address_is_not_described_by_the_old_one(feed):
     Feed.objects.update(url="https://corrected.example/feed")
-    assert not storing.store(feed, parsed(title="Said"), NOW).described
+    store(feed, parsed(title="Said"))
     assert Feed.objects.get().title == ""
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
 def test_shifted_permalinks_follow_their_guids(feed, order):
-    storing.store(feed, parsed(post(3), post(2), post(1)), NOW)
+    store(feed, parsed(post(3), post(2), post(1)))
     pks = dict(Entry.objects.values_list("title", "pk"))
     shifted = [post(n, url=f"https://blog.example/{n + 1}") for n in order]
     for updated in (3, 0):
-        stored = storing.store(feed, parsed(*shifted), NOW)
+        stored = store(feed, parsed(*shifted))
         assert (stored.new, stored.updated) == (0, updated)
     assert {
         (entry.pk, entry.title, entry.identity) for entry in Entry.objects.all()
@@ -361,11 +365,11 @@ def test_entries_that_come_in_hidden_are_hits_once_committed(
     )
     # Rolled back, as before every retry: no hits.
     with transaction.atomic():
-        storing.store(feed, content, NOW)
+        store(feed, content)
         transaction.set_rollback(True)
     with django_capture_on_commit_callbacks() as hits_of:
-        storing.store(feed, content, NOW)
-        storing.store(feed, content, NOW)
+        store(feed, content)
+        store(feed, content)
     assert not blacklist.cache._hits
     for count in hits_of:
         count()
@@ -378,7 +382,7 @@ def test_entries_that_come_in_hidden_are_hits_once_committed(
 
 
 def test_a_feed_that_moves_keeps_its_entries(feed):
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     assert storing.move(feed, "https://new.example/feed", now=NOW)
     feed.refresh_from_db()
     assert (feed.url, feed.host) == ("https://new.example/feed", "new.example")
@@ -393,9 +397,9 @@ def test_a_feed_moves_nowhere_strange(feed):
 
 
 def test_a_feed_that_moves_to_a_known_one_hands_over(feed):
-    storing.store(feed, parsed(post(1), post(2)), NOW)
+    store(feed, parsed(post(1), post(2)))
     heir = add("https://new.example/feed")
-    storing.store(heir, parsed(post(2, url="https://new.example/2")), NOW)
+    store(heir, parsed(post(2, url="https://new.example/2")))
     feed.entries.filter(title="Post 1").update(up=2, down=1)
     Feed.objects.filter(pk=feed.pk).update(up=2, down=1)
     Feed.objects.filter(pk=heir.pk).update(up=5)
@@ -411,7 +415,7 @@ def test_a_feed_that_moves_to_a_known_one_hands_over(feed):
 
 def test_a_feed_that_comes_back_is_awake_again(feed):
     there = add("https://there.example/feed")
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     storing.move(feed, there.url, now=NOW)
     there.refresh_from_db()
     later = NOW + timedelta(days=1)
@@ -434,7 +438,7 @@ def test_a_paused_feed_wakes_nobody(feed):
 @pytest.mark.parametrize("target", ["https://new.example/", "https://there.example/"])
 def test_a_feed_with_a_new_address_does_not_follow_the_old_one(feed, target):
     add("https://there.example/")
-    storing.store(feed, parsed(post(1)), NOW)
+    store(feed, parsed(post(1)))
     Feed.objects.filter(pk=feed.pk).update(url="https://corrected.example/feed")
     assert not storing.move(feed, target, now=NOW)
     feed.refresh_from_db()
@@ -468,14 +472,13 @@ def test_posts_of_a_list_are_entries(db):
     assert storing.add_posts([spec], now=NOW) == storing.Stored(2, 0)
     assert storing.add_posts([spec], now=NOW) == storing.Stored(0, 0)
     # Then the feed itself is read, with guids, and dates for some.
-    stored = storing.store(
+    stored = store(
         Feed.objects.get(),
         parsed(
             post(3),
             post(2, url="http://www.blog.example/2/?utm_source=rss", published_at=NOW),
             post(1),
         ),
-        timezone.now(),
     )
     assert stored == storing.Stored(1, 2)
     dates = dict(Entry.objects.values_list("title", "published_at"))
@@ -485,6 +488,6 @@ def test_posts_of_a_list_are_entries(db):
 
 def test_rows_fit_both_databases(feed):
     long = post(1, url="https://blog.example/" + "a" * 1979, title="ü" * 500)
-    storing.store(feed, parsed(long), NOW)
+    store(feed, parsed(long))
     assert connection.vendor in ("sqlite", "postgresql")
     assert Entry.objects.get().title == "ü" * 500

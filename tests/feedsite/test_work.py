@@ -21,7 +21,14 @@ import blacklist.cache
 from blacklist.models import BlacklistedDomain
 from feeds import feedback, storing
 from feeds.feedlists import FeedSpec
-from feeds.models import DailySalt, Entry, Feed, HeldHost, PoolState
+from feeds.models import (
+    DailySalt,
+    Entry,
+    Feed,
+    HeldHost,
+    PlatformClaim,
+    PoolState,
+)
 from feedsite.management.commands import work
 from tests.feeds.internet import Answer, rss2
 
@@ -55,6 +62,8 @@ def test_it_forgets_what_has_had_its_time(net):
     DailySalt.objects.create(day=(now - timedelta(days=4)).date(), salt=b"x")
     HeldHost.objects.create(host="a.example", until=now - timedelta(seconds=1))
     HeldHost.objects.create(host="b.example", until=now + timedelta(hours=1))
+    PlatformClaim.objects.create(platform="c.example", until=now - timedelta(1))
+    PlatformClaim.objects.create(platform="d.example", until=now + timedelta(1))
     old = BlacklistedDomain.objects.create(domain="old.example")
     BlacklistedDomain.objects.filter(pk=old.pk).update(
         retired_at=now - timedelta(days=91)
@@ -66,6 +75,7 @@ def test_it_forgets_what_has_had_its_time(net):
     call_command("work", once=True)
     assert not DailySalt.objects.exists()
     assert [held.host for held in HeldHost.objects.all()] == ["b.example"]
+    assert [claim.platform for claim in PlatformClaim.objects.all()] == ["d.example"]
     assert not BlacklistedDomain._base_manager.filter(pk=old.pk).exists()
     assert not Session.objects.exists()
 
@@ -195,7 +205,7 @@ def test_a_signal_ends_it_at_once_and_frees_its_claims(net, number):
     assert time.monotonic() - started < 5
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert not Feed.objects.exclude(claimed_until=None).exists()
+    assert not PlatformClaim.objects.exclude(holder="").exists()
     assert Feed.objects.filter(failures=0).count() == 2
 
 

@@ -7,12 +7,12 @@ import sys
 import time
 from argparse import ArgumentTypeError
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
@@ -23,7 +23,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeRemainingColumn,
 )
 
 from blacklist import cache, domains
@@ -36,7 +35,7 @@ LINE_EVERY = 10  # seconds, in a log
 SHOWN = 10  # bad lines, in the closing lines
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """One row of the report: what became of one line of a source."""
 
@@ -56,10 +55,12 @@ class Tally:
     kinds: Counter[str] = field(default_factory=Counter)
     new: int = 0
     updated: int = 0
+    done: int = 0  # feeds that something became of
 
     def count(self, outcome: loading.Outcome) -> tuple[str, str]:
         """Count it; its word and its reason, as the report has them."""
         word, reason = _told(outcome)
+        self.done += 1
         self.fetched[word] += 1
         if isinstance(outcome, loading.Failed):
             self.kinds[outcome.kind] += 1
@@ -80,9 +81,10 @@ def _told(outcome: loading.Outcome) -> tuple[str, str]:
         case loading.Held(until=until):
             return "held", f"asked us to come back after {until:%Y-%m-%d %H:%M} UTC"
         case loading.Postponed(reason=reason):
-            return "postponed", f"{reason} (our own fault, it seems: not counted)"
-        case _:
-            return "busy", "another loader is fetching it"
+            return "postponed", f"{reason} (not the feed's fault: not counted)"
+        case loading.Left(reason=reason):
+            return "left", reason
+    raise AssertionError(outcome)
 
 
 class Command(BaseCommand):
@@ -124,10 +126,12 @@ class Command(BaseCommand):
         self.report: list[Line] = []
         self.by_feed: dict[int, Line] = {}
         self.started = time.monotonic()
+        self.total, self.fetching_since = 0, 0.0
         if options["no_fetch"] and not options["sources"] and not options["starter"]:
             raise CommandError("Nothing to do: name a SOURCE, or leave out --no-fetch.")
         try:
-            self._load()
+            with loading.Loader(jobs=options["jobs"]) as self.loader:
+                self._load()
             cache.flush_hits()
         except KeyboardInterrupt:
             # What only counts may be lost when the database is, too.
@@ -147,6 +151,13 @@ class Command(BaseCommand):
         self._finish()
 
     def _load(self) -> None:
+        feeds = self._feeds_to_fetch()
+        if feeds is not None:
+            self._fetch(feeds)
+
+    def _feeds_to_fetch(self) -> list[tuple[int, str]] | None:
+        """Add what is new; the feeds (id, address) to be fetched, None if none is
+        asked for. What was read of the lists is gone when this ends."""
         options = self.options
         # Everything is read before anything is stored.
         starter = self._read([str(STARTER)]) if options["starter"] else []
@@ -161,11 +172,15 @@ class Command(BaseCommand):
             self._say_what_would_be_added(lines)
         else:
             self._add(specs, lines)
-        if fetching and not options["no_fetch"]:
-            if options["dry_run"]:
-                self._say_what_would_be_fetched(from_sources)
-            else:
-                self._fetch(from_sources)
+        if options["no_fetch"] or not fetching:
+            return None
+        if options["dry_run"]:
+            self._say_what_would_be_fetched(from_sources)
+            return None
+        now = timezone.now()
+        if not options["sources"]:
+            return self._due(now)
+        return list(self._choose(from_sources, now).items())
 
     # Reading
 
@@ -173,13 +188,23 @@ class Command(BaseCommand):
         rows: list[Row] = []
         for source in sources:
             try:
-                rows += _rows(source)
+                rows += self._rows(source)
             except feedlists.FeedListError as error:
                 raise CommandError(f"Cannot read {source}: {error}") from error
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise CommandError(f"Cannot read {source}: {reason}.") from error
         return rows
+
+    def _rows(self, source: str) -> list[Row]:
+        if source == "-":
+            return feedlists.read(sys.stdin.buffer.read(), source="standard input")
+        if source.lower().startswith(("http://", "https://")):
+            return self.loader.read_address(source)
+        path = Path(source)
+        if path.is_dir():
+            raise feedlists.FeedListError("it is a folder. Name the files in it.")
+        return feedlists.read(path.read_bytes(), source=source)
 
     def _sort(self, rows: list[Row]) -> tuple[dict[str, FeedSpec], dict[str, Line]]:
         specs: dict[str, FeedSpec] = {}
@@ -272,30 +297,25 @@ class Command(BaseCommand):
                     self.by_feed[feed.pk] = line
         return chosen
 
-    def _fetch(self, lines: dict[str, Line]) -> None:
-        now = timezone.now()
-        if self.options["sources"]:
-            feeds = list(self._choose(lines, now).items())
-        else:
-            feeds = self._due(now)
+    def _fetch(self, feeds: list[tuple[int, str]]) -> None:
         limit = self.options["limit"] or len(feeds)
         for pk, _ in feeds[limit:]:
             if pk in self.by_feed:
                 self.by_feed[pk].reason = "not fetched: over --limit"
-        feeds = feeds[:limit]
+        del feeds[limit:]
+        self.total, self.fetching_since = len(feeds), time.monotonic()
         with (
-            loading.Loader(jobs=self.options["jobs"]) as loader,
-            self._progress(len(feeds)) as show,
+            self._progress() as tick,
             # Closed now, not when it is collected: it frees what it has claimed.
             closing(
-                loader.load(
-                    lambda: feeds, everything=self.options["all"], tick=show.tick
+                self.loader.load(
+                    lambda: feeds, everything=self.options["all"], tick=tick
                 )
             ) as outcomes,
         ):
             for outcome in outcomes:
                 self._note(outcome)
-                show.advance()
+            tick()
 
     def _note(self, outcome: loading.Outcome) -> None:
         word, reason = self.tally.count(outcome)
@@ -308,24 +328,60 @@ class Command(BaseCommand):
     # Telling
 
     @contextmanager
-    def _progress(self, total: int) -> Iterator["_Shown"]:
-        options = self.options
-        if options["quiet"] or options["no_progress"] or not total:
-            yield _Shown()
+    def _progress(self) -> Iterator[Callable[[], None]]:
+        """What is to be called about every second, to show how far we are."""
+        if self.options["quiet"] or self.options["no_progress"] or not self.total:
+            yield lambda: None
         elif sys.stderr.isatty():
             bar = Progress(
-                TextColumn("Fetching"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[told]}"),
-                TimeRemainingColumn(),
+                TextColumn("feeds: {task.fields[told]}", markup=False),
                 console=Console(stderr=True),
                 transient=True,
             )
             with bar:
-                yield _Bar(bar, total, self.tally)
+                task = bar.add_task("", total=self.total, told="fetching")
+                yield lambda: bar.update(
+                    task,
+                    completed=self.tally.done,
+                    told=self._told(self._seconds_left()),
+                )
         else:
-            yield _Log(self, total)
+            yield _Every(LINE_EVERY, self._log)
+
+    def _log(self) -> None:
+        told = self._told(self._seconds_left())
+        self.stderr.write(f"{self.tally.done:,} of {self.total:,} feeds, {told}")
+
+    def _told(self, left: "_Left") -> str:
+        tally = self.tally
+        told = [f"{tally.new:,} new entries"]
+        if tally.kinds:
+            failed = sum(tally.kinds.values())
+            told.append(f"{failed:,} failed ({_listed(tally.kinds, 3)})")
+        if left.seconds is not None:
+            told.append(f"about {_length(left.seconds)} left")
+        if left.waiting:
+            told.append(f"waiting for {left.waiting}")
+        return ", ".join(told)
+
+    def _seconds_left(self) -> "_Left":
+        """By how fast it went so far, and by the platforms that take longest."""
+        waiting = self.loader.waiting()
+        if not self.tally.done:
+            return _Left(None, "")
+        rate = self.tally.done / (time.monotonic() - self.fetching_since)
+        by_rate = (self.total - self.tally.done) / rate
+        longest = waiting[0] if waiting else None
+        if longest is None or longest.seconds <= by_rate:
+            return _Left(by_rate, "")
+        feeds = sum(one.feeds for one in waiting if one.seconds > by_rate)
+        of = f"{feeds:,} feeds of {longest.platform}"
+        others = sum(one.seconds > by_rate for one in waiting) - 1
+        if others:
+            of += f" and {others:,} more platforms"
+        return _Left(longest.seconds, of)
 
     def _check_report(self) -> None:
         # Before hours of work, not after them.
@@ -391,17 +447,6 @@ class Command(BaseCommand):
             yield f"  and {len(bad) - SHOWN:,} more; --report FILE lists all."
 
 
-def _rows(source: str) -> list[Row]:
-    if source == "-":
-        return feedlists.read(sys.stdin.buffer.read(), source="standard input")
-    if source.lower().startswith(("http://", "https://")):
-        return loading.read_address(source)
-    path = Path(source)
-    if path.is_dir():
-        raise feedlists.FeedListError("it is a folder. Name the files in it.")
-    return feedlists.read(path.read_bytes(), source=source)
-
-
 def _why_not(feed: Feed, now: datetime, *, everything: bool) -> tuple[str, str] | None:
     if not feed.active:
         return "paused", feed.last_error
@@ -412,10 +457,11 @@ def _why_not(feed: Feed, now: datetime, *, everything: bool) -> tuple[str, str] 
     return None
 
 
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(
-        f"{count:,} {word}" for word, count in counts.most_common() if count
-    )
+def _listed(counts: Counter[str], most: int | None = None) -> str:
+    told = [f"{count:,} {word}" for word, count in counts.most_common(most) if count]
+    if len(told) < len(counts):
+        told.append("...")
+    return ", ".join(told)
 
 
 def _number(text: str) -> int:
@@ -431,44 +477,30 @@ def _host(text: str) -> str:
     return host.removeprefix("www.")
 
 
-class _Shown:
-    """Progress nobody wants to see."""
+class _Left(NamedTuple):
+    """How long it takes still, and for whom."""
 
-    def tick(self) -> None:
-        pass
-
-    def advance(self) -> None:
-        pass
+    seconds: float | None
+    waiting: str
 
 
-class _Bar(_Shown):
-    """A bar on a terminal."""
+class _Every:
+    """Calls `do` when it is called itself, but not more often than every so many
+    seconds."""
 
-    def __init__(self, bar: Progress, total: int, tally: Tally) -> None:
-        self._bar, self._tally = bar, tally
-        self._task = bar.add_task("", total=total, told="")
+    def __init__(self, seconds: float, do: Callable[[], None]) -> None:
+        self._seconds, self._do = seconds, do
+        self._done_at = time.monotonic()
 
-    def advance(self) -> None:
-        tally = self._tally
-        told = f"{tally.new:,} new entries, {sum(tally.kinds.values()):,} failed"
-        self._bar.update(self._task, advance=1, told=told)
+    def __call__(self) -> None:
+        if time.monotonic() - self._done_at >= self._seconds:
+            self._done_at = time.monotonic()
+            self._do()
 
 
-class _Log(_Shown):
-    """A line now and then in a log."""
-
-    def __init__(self, command: Command, total: int) -> None:
-        self._command, self._total, self._done = command, total, 0
-        self._said_at = time.monotonic()
-
-    def advance(self) -> None:
-        self._done += 1
-
-    def tick(self) -> None:
-        if time.monotonic() - self._said_at >= LINE_EVERY:
-            self._said_at = time.monotonic()
-            tally = self._command.tally
-            self._command.stderr.write(
-                f"{self._done:,} of {self._total:,} feeds, {tally.new:,} new entries, "
-                f"{sum(tally.kinds.values()):,} failed"
-            )
+def _length(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -14,13 +14,12 @@ from typing import Any
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import Error, connection
-from django.db.models import Q
 from django.utils import timezone
 
 import blacklist.cache
 import blacklist.models
-from feeds import feedback, loading
-from feeds.models import Feed, HeldHost
+from feeds import claiming, feedback, loading
+from feeds.models import Feed
 
 logger = logging.getLogger(__name__)
 
@@ -63,22 +62,23 @@ def chores() -> list[Chore]:
         Chore(
             "forget rules", HOUR, lambda: blacklist.models.forget_old(timezone.now())
         ),
-        Chore("forget holds", HOUR, _forget_holds),
+        Chore("forget claims", HOUR, lambda: claiming.forget_old(timezone.now())),
         Chore("forget sessions", DAY, SessionStore.clear_expired),
         Chore("score entries", DAY, feedback.rescoring),
     ]
 
 
-def _forget_holds() -> None:
-    HeldHost.objects.filter(until__lt=timezone.now()).delete()
-
-
 def due() -> Iterable[tuple[int, str]]:
-    """The feeds nobody is fetching yet that are due, those waiting longest first."""
-    now = timezone.now()
-    free = Q(claimed_until=None) | Q(claimed_until__lte=now)
-    feeds = Feed.objects.may_be_asked(now).filter(free).order_by("next_fetch_at")
+    """The feeds that are due, those waiting longest first."""
+    feeds = Feed.objects.may_be_asked(timezone.now()).order_by("next_fetch_at")
     return feeds.values_list("pk", "url").iterator()
+
+
+def wanted() -> Iterable[int]:
+    """The feeds an operator asked for, last the one that waits longest: each goes
+    before those named so far."""
+    feeds = Feed.objects.may_be_asked(timezone.now()).order_by("-fetch_wanted_at")
+    return feeds.filter(fetch_wanted_at__isnull=False).values_list("pk", flat=True)
 
 
 class Command(BaseCommand):
@@ -106,12 +106,12 @@ class Command(BaseCommand):
         self._do_chores(whole=True)
         told: Counter[str] = Counter()
         with closing(
-            loader.load(due, follow=not once, tick=self._do_chores)
+            loader.load(due, wanted=wanted, follow=not once, tick=self._do_chores)
         ) as outcomes:
             for outcome in outcomes:
                 told[type(outcome).__name__.lower()] += 1
         # What is not the feeds' fault was said already, once.
-        del told["postponed"], told["busy"]
+        del told["postponed"], told["left"]
         if told:
             counts = ", ".join(f"{n:,} {word}" for word, n in told.most_common())
             logger.info("Feeds: %s.", counts)
