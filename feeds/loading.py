@@ -12,6 +12,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,14 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp.abc import AbstractResolver
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import (
+    DatabaseError,
+    Error,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 from django.utils import timezone
 
 from blacklist import domains
@@ -35,8 +43,10 @@ logger = logging.getLogger(__name__)
 JOBS = 1000
 # With `follow`, new feeds are looked for so often.
 LOOK_AGAIN_AFTER = timedelta(seconds=5)
-# Answers that are settled together, at most.
+# Answers that are settled together: at most so many, or those of so many seconds
+# while as many are under way. Each transaction has its price.
 SETTLED_AT_ONCE = 100
+COLLECTED_FOR = 0.1
 # How many fetches, asked for just before and just after, tell whether the fault is
 # ours.
 FETCHES_TO_JUDGE = 40
@@ -253,8 +263,14 @@ class Loader:
                     break
                 tick()
                 yield from run.step()
-        finally:
-            run.close()
+        except BaseException:
+            # It may have been cut off in the middle of a statement: what is cleaned
+            # up on that connection would fail, and hide why we end.
+            connection.close()
+            with suppress(Error):
+                self.stop_asking()
+            raise
+        self.stop_asking()
 
     def waiting(self) -> list[Waiting]:
         """What nobody asked yet, by platform, that which takes longest first."""
@@ -694,10 +710,6 @@ class _Run:
         yield from self._tell_left()
         self._loader.give_back_unused(self._plan.finished())
 
-    def close(self) -> None:
-        """Drop what is under way, and free what was claimed."""
-        self._loader.stop_asking()
-
     def _claim(self) -> None:
         now = time.monotonic()
         if self._busy and now - self._tried_at >= 1:
@@ -735,8 +747,9 @@ class _Run:
                 self._left.append((pk, "another loader had it, or it is not due"))
 
     def _receive(self) -> list[tuple[Feed, int, asking.Answer]]:
-        answers = []
+        answers: list[tuple[Feed, int, asking.Answer]] = []
         message = self._loader.receive(self._patience())
+        until = time.monotonic() + COLLECTED_FOR
         while message is not None:
             if isinstance(message, asking.Answered):
                 answers.append((*self._asked.pop(message.key), message.answer))
@@ -744,7 +757,9 @@ class _Run:
                 self._loader.attend(message)
             if len(answers) == SETTLED_AT_ONCE:
                 break
-            message = self._loader.receive(0)
+            enough = len(self._asked) < SETTLED_AT_ONCE
+            wait = 0 if enough else until - time.monotonic()
+            message = self._loader.receive(max(wait, 0))
         return answers
 
     def _patience(self) -> float:
