@@ -85,16 +85,23 @@ def _field(meta: Any, name: str) -> "models.Field[Any, Any]":
     return field
 
 
+# What both drivers take as it is; asking the field is most of the work.
+_PLAIN = (str, int, float, bool, type(None))
+
+
 def _prepared(
     objects: Iterable[models.Model],
     fields: "Sequence[models.Field[Any, Any]]",
     using: str,
 ) -> list[list[Any]]:
     connection = connections[using]
+    named = [(field.attname, field) for field in fields]
     return [
         [
-            field.get_db_prep_save(getattr(one, field.attname), connection)
-            for field in fields
+            value
+            if type(value := getattr(one, name)) in _PLAIN
+            else field.get_db_prep_save(value, connection)
+            for name, field in named
         ]
         for one in objects
     ]

@@ -392,14 +392,12 @@ class Room:
             await self._wait(size, share)
             yield share
         finally:
-            self._free += share.size
-            if self._beyond is share:
-                self._beyond = None
-            self._given.set()
+            share.give_back()
 
     async def _wait(self, more: int, share: "Share") -> None:
-        if self._free < more:
-            # First come, first served.
+        # First come, first served; but who is beyond it already must not wait for
+        # those who wait for it.
+        if self._free < more and self._beyond is not share:
             async with self._queue:
                 while self._free < more and not self._may_go_beyond(share):
                     self._given.clear()
@@ -410,7 +408,13 @@ class Room:
         share.size += more
 
     def _may_go_beyond(self, share: "Share") -> bool:
-        return share.size > 0 and self._beyond in (None, share)
+        return share.size > 0 and self._beyond is None
+
+    def _take_back(self, share: "Share") -> None:
+        self._free += share.size
+        if self._beyond is share:
+            self._beyond = None
+        self._given.set()
 
 
 class Share:
@@ -424,6 +428,11 @@ class Share:
         """Wait until `size` bytes in all may be held."""
         if size > self.size:
             await self._room._wait(size - self.size, self)
+
+    def give_back(self) -> None:
+        """Nothing is held any more."""
+        self._room._take_back(self)
+        self.size = 0
 
 
 # Asking.

@@ -16,7 +16,7 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from feeds import fetching
-from feeds.fetching import Caps, Fetched, Fetcher, FetchError, NotModified
+from feeds.fetching import Caps, Fetched, Fetcher, FetchError, NotModified, Room
 from tests.feeds.internet import (
     Answer,
     Internet,
@@ -594,6 +594,83 @@ async def test_the_time_is_for_all_hops_together(net):
     assert isinstance(answer, FetchError)
     assert answer.reason == "no answer within 0.5 s"
     assert len(net.requests) == 3
+
+
+# Memory.
+
+
+async def test_bodies_beyond_the_room_wait_for_each_other():
+    room = Room(100)
+    order = []
+
+    async def get(name, size, step):
+        async with room.share(10) as share:
+            for held in range(10, size + 1, step):
+                await share.hold(held)
+                await asyncio.sleep(0)
+            order.append(name)
+
+    gets = [get(str(number), 60, 10) for number in range(4)]
+    await asyncio.wait_for(asyncio.gather(*gets), 5)
+    assert sorted(order) == ["0", "1", "2", "3"]
+
+
+async def test_only_one_at_a_time_goes_beyond_the_room():
+    room = Room(100)
+    async with room.share(50) as one, room.share(50) as other:
+        await asyncio.wait_for(one.hold(500), 1)
+        await asyncio.wait_for(one.hold(600), 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(other.hold(51), 0.05)
+    async with room.share(100) as third:
+        await asyncio.wait_for(third.hold(101), 1)
+
+
+async def test_who_has_nothing_yet_does_not_go_beyond_the_room():
+    room = Room(100)
+    async with room.share(90):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), room.share(20):
+                pass
+        async with room.share(10):
+            pass
+
+
+async def test_the_room_is_given_back_whatever_happens():
+    room = Room(100)
+    with contextlib.suppress(ZeroDivisionError):
+        async with room.share(60) as share:
+            await share.hold(500)
+            raise ZeroDivisionError
+    async with asyncio.timeout(1), room.share(100):
+        pass
+
+
+async def test_a_share_does_not_shrink():
+    room = Room(100)
+    async with room.share(60) as share:
+        await share.hold(10)
+        assert share.size == 60
+
+
+async def test_a_body_waits_for_room_on_our_time(net):
+    body = b"x" * 60_000
+    net.serve("/large", Answer(body))
+    room = Room(100_000)
+    async with (
+        Fetcher(user_agent="test", allow_private=True, caps=Caps(total=0.5)) as fetcher,
+        room.share(99_000) as holder,
+        room.share(1000) as share,
+    ):
+        await holder.hold(100_000)  # it is the one that is beyond
+        get = asyncio.create_task(fetcher.get(net.url("/large"), share=share))
+        await asyncio.sleep(0.8)
+        assert not get.done()
+        holder.give_back()
+        answer = await get
+        assert share.size >= 60_000
+    assert isinstance(answer, Fetched)
+    assert answer.body == body
 
 
 async def test_what_a_turn_raises_passes_through(net):
