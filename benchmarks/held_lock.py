@@ -121,25 +121,35 @@ async def _client(
     rng = random.Random(number)
     while True:
         await asyncio.sleep(rng.expovariate(CALLS_A_SECOND / CLIENTS))
-        vote = rng.random() < VOTES
-        began = time.monotonic()
-        if vote:
-            request = session.put(
-                f"/api/v1/entries/{rng.choice(ids)}/vote/",
-                json={"value": 1},
-                headers={
-                    "X-Client-Token": f"{rng.getrandbits(128):032x}",
-                    # A network of its own, so that no limit is met.
-                    "X-Forwarded-For": f"10.{rng.randrange(256)}."
-                    f"{rng.randrange(256)}.{rng.randrange(1, 255)}",
-                },
-            )
-        else:
-            request = session.get("/api/v1/entries/random/")
-        async with request as response:
-            await response.read()
-            retry_after = response.headers.get("Retry-After")
-        calls.append(Call(vote, began, time.monotonic(), response.status, retry_after))
+        await call(session, ids, rng, calls, time.monotonic())
+
+
+async def call(
+    session: aiohttp.ClientSession,
+    ids: list[int],
+    rng: random.Random,
+    calls: list[Call],
+    began: float,
+) -> None:
+    """Read or vote once, and write down how it went."""
+    vote = rng.random() < VOTES
+    if vote:
+        request = session.put(
+            f"/api/v1/entries/{rng.choice(ids)}/vote/",
+            json={"value": 1},
+            headers={
+                "X-Client-Token": f"{rng.getrandbits(128):032x}",
+                # A network of its own, so that no limit is met.
+                "X-Forwarded-For": f"10.{rng.randrange(256)}."
+                f"{rng.randrange(256)}.{rng.randrange(1, 255)}",
+            },
+        )
+    else:
+        request = session.get("/api/v1/entries/random/")
+    async with request as response:
+        await response.read()
+        retry_after = response.headers.get("Retry-After")
+    calls.append(Call(vote, began, time.monotonic(), response.status, retry_after))
 
 
 def table(phases: Iterable[Phase]) -> str:

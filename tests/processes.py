@@ -53,6 +53,21 @@ def began(pid: int) -> int:
     return 0 if columns[0] in ("Z", "X") else int(columns[19])
 
 
+def family(pid: int) -> dict[int, int]:
+    """It and all its descendants, with when each began."""
+    return {one: began(one) for one in {pid} | descendants(pid)}
+
+
+def still_there(family: dict[int, int], *, patience: float) -> set[int]:
+    """Which of these (pid and `began`) are alive so many seconds later."""
+    deadline = time.monotonic() + patience
+    while True:
+        alive = {pid for pid, start in family.items() if start and began(pid) == start}
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.02)
+
+
 def cpu(pid: int) -> Cpu:
     """Of a process so far, without its children."""
     return _cpu(Path(f"/proc/{pid}/stat"))

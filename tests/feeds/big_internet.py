@@ -82,7 +82,8 @@ class BigInternet:
         return Log(requests, lateness, told["canary"])
 
     def newest_posts(self) -> dict[str, int]:
-        """Of each feed answered with 200 so far: the number of its newest post."""
+        """Of each feed answered with 200 so far (by its `Page.key`): the number of its
+        newest post."""
         return self._ask("newest")
 
     def _ask(self, what: str) -> Any:
@@ -136,9 +137,7 @@ class _Server:
     def _told(self, command: bytes) -> object:
         if command == b"newest":
             return {
-                f"http://{page.host}{page.target}": publishers.newest_post(
-                    page, self._habits
-                )
+                page.key.decode(): publishers.newest_post(page, self._habits)
                 for page in self._pages.values()
                 if page.served
             }
@@ -215,7 +214,9 @@ class _Server:
             request.status(b"HTTP/1.1 200 ")
             self._start(self._stream(connection, request, pieces))
             return
-        if page.fault:
+        if head.startswith(b"CONNECT "):
+            answer = publishers.NO_TLS
+        elif page.fault:
             answer = publishers.CANNED[page.fault](page, self._canary)
         else:
             answer = publishers.answer(page, self._habits, head)

@@ -52,12 +52,24 @@ class Log:
         """So many such answers from hosts that are `of` a kind."""
         return sum(one.status == status and of(one.host) for one in self.requests)
 
+    def local_targets(self) -> int:
+        """Requests, by whatever spelling, for this machine instead of a host."""
+        return sum(
+            one.host == "localhost" or one.host[:1] == "[" or one.host[-1:].isdigit()
+            for one in self.requests
+        )
+
     def seconds(self) -> float:
         """From the first request to the end of the last."""
         if not self.requests:
             return 0.0
         first = min(one.start for one in self.requests)
         return max(one.end for one in self.requests) - first
+
+
+def host_of(url: str) -> str:
+    """The host of a plain address, as a log has it."""
+    return url.split("/")[2].partition(":")[0]
 
 
 @dataclass

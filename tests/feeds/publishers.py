@@ -27,17 +27,17 @@ AGAIN = "/again/"  # where redirects lead; no feed of a list is there
 class Habits:
     """How hosts behave; times in seconds, shares from 0 to 1.
 
-    `size` is about that of a feed. `faulty` hosts have no feed but trouble, some of
-    it (if `slow`) all the time one allows; `odd` ones have their feed in a rarer form.
-    Answers take `latency`, and up to `jitter` more. With `shared_post` each feed lists
-    one post that all list; with `growing` each 200 shows one more post than the one
-    before, and the oldest no more.
+    `size` is about that of a feed. `faulty` hosts have no feed but trouble; a few (if
+    `costly`) take all the time that they are given. `odd` hosts have their feed in a
+    rarer form. Answers take `latency`, and up to `jitter` more. With `shared_post`
+    each feed lists one post that all list; with `growing` each 200 shows one more
+    post than the one before.
     """
 
     entries: int = 20
     size: int = 20_000
     faulty: float = 0.0
-    slow: bool = True
+    costly: bool = True
     odd: float = 0.0
     latency: float = 0.0
     jitter: float = 0.0
@@ -50,7 +50,8 @@ class Habits:
         if share >= self.faulty * 1000:
             return ""
         fault = _FAULTS[kind % len(_FAULTS)]
-        return fault if self.slow or fault not in _SLOW else "closed"
+        rare = fault in _SLOW or fault in _HEAVY
+        return "closed" if rare and not self.costly else fault
 
     def kind_of(self, host: str) -> str:
         """In which form a good host publishes."""
@@ -91,14 +92,14 @@ def answer(page: Page, habits: Habits, head: bytes) -> bytes:
     if page.kind == "moved":
         location = f"http://{page.host}{AGAIN.rstrip('/')}{page.target}"
         return response(b"", "302 Found", f"Location: {location}")
-    first = page.served + 1 if habits.growing else 1
-    tag = f'"{page.key[-8:].decode()}-{first}"'
+    more = page.served if habits.growing else 0
+    tag = f'"{page.key[-8:].decode()}-{more}"'
     if tag.encode() in head or (
         page.kind == "unconditional" and LAST_MODIFIED.encode() in head
     ):
         return _NOT_MODIFIED
     page.served += 1
-    body = _template(page.kind, habits, first).replace(_KEY, page.key)
+    body = _template(page.kind, habits, more).replace(_KEY, page.key)
     return _dressed(page.kind, body, tag)
 
 
@@ -117,6 +118,9 @@ def response(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
         f"HTTP/1.1 {status}\r\n{lines}Content-Length: {len(body)}\r\n"
         "Connection: close\r\n\r\n"
     ).encode() + body
+
+
+NO_TLS = response(b"", "501 Only plain http here")
 
 
 def _dressed(kind: str, body: bytes, tag: str) -> bytes:
@@ -145,12 +149,12 @@ def _dressed(kind: str, body: bytes, tag: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _template(kind: str, habits: Habits, first: int) -> bytes:
-    own = habits.entries - habits.shared_post
+def _template(kind: str, habits: Habits, more: int) -> bytes:
+    own = habits.entries - habits.shared_post + more
     filler = ("word " * (habits.size // 5))[: habits.size // habits.entries - 250]
     posts = [
         (f"http://@@/{number}", f"Post {number} of @@", number, filler)
-        for number in reversed(range(first, first + own))
+        for number in range(own, 0, -1)
     ]
     if habits.shared_post:
         posts.append((SHARED_POST, "All list this", 0, filler))
@@ -350,6 +354,8 @@ STREAMS: dict[str, Stream] = {
     "dripping headers": _drip_headers,
     "silent": _silent,
 }
-# Those that take up all of the 20 s are rarer.
+# Rarer, since each takes up all of the 20 s of network or of the 10 s of parsing.
 _SLOW = ("drip", "dripping headers", "silent")
-_FAULTS = (*CANNED, *CANNED, "endless", "endless", *_SLOW)
+_HEAVY = ("attributes", "deep", "billion laughs")
+_QUICK = tuple(kind for kind in [*CANNED, "endless"] if kind not in _HEAVY)
+_FAULTS = (*_QUICK * 20, *_SLOW * 6, *_HEAVY)
