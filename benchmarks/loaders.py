@@ -36,9 +36,11 @@ class Site:
 
             with psycopg.connect(url) as connection:
                 return connection.execute(sql).fetchall()
-        from pysqlite3 import dbapi2
-
-        connection = dbapi2.connect(self.folder / "feedsite.sqlite3")
+        try:  # the library that the site uses
+            from pysqlite3 import dbapi2 as sqlite3
+        except ImportError:
+            import sqlite3
+        connection = sqlite3.connect(self.folder / "feedsite.sqlite3")
         try:
             return connection.execute(sql).fetchall()
         finally:
@@ -126,7 +128,7 @@ def start(environ: dict[str, str], *arguments: object) -> "subprocess.Popen[str]
 def load(
     net: BigInternet, environ: dict[str, str], *arguments: object, loaders: int = 1
 ) -> Run:
-    """Run so many loadfeeds to their ends."""
+    """Run so many loadfeeds side by side to their ends."""
     net.take_log()
     before = processes.cpu(net.process.pid)
     with ThreadPoolExecutor(loaders) as pool:

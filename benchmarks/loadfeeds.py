@@ -80,8 +80,31 @@ def throughput(options: argparse.Namespace) -> str:
             "children parse; the internet is not ours, but takes it from the same "
             "cores.",
             _cost_table([load for load in loads if load[1] != "import"]),
+            _check_speed(loads).table(),
         ]
     )
+
+
+def _check_speed(loads: list[tuple[int, str, Run]]) -> Checks:
+    checks = Checks()
+    speeds: dict[str, list[float]] = {}
+    for size, what, run in loads:
+        speeds.setdefault(what, []).append((run.fetched or size) / run.seconds)
+    for what, least in (("first", 150), ("again, all 304", 500)):
+        shortest, longest = speeds[what][0], speeds[what][-1]
+        told = f"{longest:.0f}"
+        checks.add(f"{what}: at least {least} feeds/s", told, ok=longest >= least)
+        told = f"{longest / shortest:.2f}"
+        linear = longest >= 0.8 * shortest
+        checks.add(f"{what}: the longest list as fast as the shortest", told, ok=linear)
+    _check_memory(checks, [run for *_, run in loads])
+    return checks
+
+
+def _check_memory(checks: Checks, runs: Sequence[Run]) -> None:
+    peak = max(run.cost.peak for run in runs)
+    told = f"{peak / 10**6:.0f} MB"
+    checks.add("at most 300 MB, children included", told, ok=peak <= 300 * 10**6)
 
 
 def _jobs(options: argparse.Namespace) -> list[object]:
@@ -190,8 +213,7 @@ def _check_list(
         checks.add(f"{what}: no feed asked twice", f"at most {most}", ok=most <= 1)
     third = len(runs["right after"].log.requests)
     checks.add("right after: nothing asked", third, ok=not third)
-    peak = max(run.cost.peak for run in runs.values()) / 2**20
-    checks.add("memory at most 300 MB", f"{peak:.0f} MiB", ok=peak * 1.048576 <= 300)
+    _check_memory(checks, list(runs.values()))
     seconds = runs["import"].seconds
     checks.add("imported in less than 10 s", f"{seconds:.1f} s", ok=seconds < 10)
 
