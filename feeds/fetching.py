@@ -654,10 +654,15 @@ class Fetcher:
         clock: asyncio.Timeout,
     ) -> Fetched:
         body = _Body(response.headers.getall("Content-Encoding", []), self._caps.body)
+        connection = response.connection and response.connection.protocol
         async for chunk in response.content.iter_any():
             body.feed(chunk)
             if journey.share is not None and body.size > journey.share.size:
                 await _hold(journey.share, body.size, clock)
+        # A body of no stated length ends with its connection. aiohttp takes a reset
+        # for that end, and half a feed would be kept with the validators of the whole.
+        if connection is not None and isinstance(connection.exception(), OSError):
+            raise _Failure("the answer broke off")
         etag, last_modified, fresh = _freshness(response)
         return Fetched(
             url=journey.target.href,

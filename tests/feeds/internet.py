@@ -13,6 +13,8 @@ import asyncio
 import contextlib
 import gzip
 import json
+import socket
+import struct
 import threading
 import time
 import zlib
@@ -43,7 +45,8 @@ class Request:
 class Answer:
     """A status, headers and a body: bytes, or pieces that come as they come.
 
-    With `raw` the body is all that is sent, status line and all.
+    With `raw` the body is all that is sent, status line and all; with `reset` the
+    connection ends in an error (RST), not at its end.
     """
 
     body: bytes | Callable[[], AsyncIterator[bytes]] = b""
@@ -51,6 +54,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     raw: bool = False
     delay: float = 0
+    reset: bool = False
 
 
 Page = Answer | Callable[[Request], Answer]
@@ -193,6 +197,8 @@ class Internet:
                 writer.write(piece)
                 await writer.drain()
             await writer.drain()
+            if answer.reset:
+                _reset(writer)
         finally:
             self.open[request.host] -= 1
 
@@ -211,6 +217,13 @@ def _read(head: bytes) -> Request:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     return Request(method, name, target, headers, time.monotonic())
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    at_once = struct.pack("ii", 1, 0)
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    writer.transport.abort()
 
 
 def _head(answer: Answer) -> bytes:

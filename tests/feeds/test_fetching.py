@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gzip
 import socket
 import ssl
@@ -428,6 +429,33 @@ async def test_bombs_cost_no_more_than_the_cap(net, encoding, bomb, status):
     assert peak < 20 << 20
     if status == 200:
         assert answer.reason == "the answer is over 5 MiB"
+
+
+async def published(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+    await asyncio.sleep(0.1)  # else it is lost with the connection
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "good"),
+    [
+        (("Content-Length", "4"), b"half", True),
+        (("Transfer-Encoding", "chunked"), b"4\r\nhalf\r\n0\r\n\r\n", True),
+        (("Content-Length", "8"), b"half", False),
+        (("Transfer-Encoding", "chunked"), b"4\r\nhalf\r\n", False),
+        (("X-None", ""), b"half", False),
+    ],
+)
+async def test_a_reset_is_the_end_of_no_body(net, fetcher, header, body, good):
+    pieces = functools.partial(published, body)
+    net.serve("/reset-body.xml", Answer(pieces, headers=(header,), reset=True))
+    answer = await fetcher.get(net.url("/reset-body.xml"))
+    if good:
+        assert isinstance(answer, Fetched)
+        assert answer.body == b"half"
+    else:
+        assert isinstance(answer, FetchError)
+        assert (answer.reason, answer.answered) == ("the answer broke off", True)
 
 
 async def test_a_body_of_exactly_the_cap_is_good(net, fetcher):
