@@ -193,7 +193,7 @@ def web_url(text: str, base: str | None = None) -> str:
 
 # Dates.
 
-_LONG_YEAR: Final = re.compile(r"\s*+[0-9]{5,}+-")
+_ODD_YEAR: Final = re.compile(r"\s*+(?:[0-9]{5,}+)?-")
 _EPOCH: Final = re.compile(r"([0-9]{9,10})(?:[0-9]{3})?(?:\.[0-9]*)?")
 
 
@@ -208,11 +208,14 @@ def _plausible(date: datetime | None, now: datetime) -> datetime | None:
 
 
 def _iso_date(text: str) -> datetime | None:
+    # First: the digits of 1704010112345 can be read as a date of 1704, too.
+    if epoch := _epoch(text):
+        return epoch
     try:
         date = datetime.fromisoformat(text.strip())
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError):
-        return _epoch(text)
+        return None
 
 
 # What every format comes down to.
@@ -395,8 +398,8 @@ def _xml_date(entry: dict[str, Any], key: str, now: datetime) -> datetime | None
     text = _first(entry, key)
     date = _epoch(text)
     parsed = dict.get(entry, f"{key}_parsed")
-    # feedparser makes 2010 of the year 10000.
-    if date is None and parsed and not _LONG_YEAR.match(text):
+    # feedparser makes 2010 of the year 10000, and 2000 of -1.
+    if date is None and parsed and not _ODD_YEAR.match(text):
         try:
             date = datetime.fromtimestamp(calendar.timegm(parsed), UTC)
         except (ValueError, OverflowError, OSError):

@@ -494,6 +494,8 @@ def test_the_address_of_the_site(link, site):
         ("1704067200", datetime(2024, 1, 1, tzinfo=UTC)),
         (" 1704067200000 ", datetime(2024, 1, 1, tzinfo=UTC)),
         ("1704067200.5", datetime(2024, 1, 1, tzinfo=UTC)),
+        # Its first digits are a date of 1704, too.
+        ("1704010112345", datetime(2023, 12, 31, 8, 8, 32, tzinfo=UTC)),
         ("1990-01-01T00:00:00Z", datetime(1990, 1, 1, tzinfo=UTC)),
         ("1989-12-31T23:59:59Z", None),
         ("2026-11-25T12:00:00Z", datetime(2026, 11, 25, 12, tzinfo=UTC)),
@@ -503,6 +505,7 @@ def test_the_address_of_the_site(link, site):
         ("9999-12-31T23:59:59-23:59", None),
         ("Fri, 31 Dec 9999 23:59:59 -2359", None),
         ("10000-01-01T00:00:00Z", None),
+        ("-0001-01-01T00:00:00Z", None),
         ("1", None),
         ("9" * 400, None),
         ("yesterday", None),
