@@ -26,6 +26,8 @@ _URL_KEYS = ("feed_url", "xmlurl", "url")
 _SITE_KEYS = ("site_url", "htmlurl")
 _DELIMITERS = ",;\t|"
 _PORT = re.compile(r"[a-z]+:[/\\]*[^/\\?#]*?(:0*[1-9]\d*)(?=[/\\?#]|$)", re.IGNORECASE)
+# A language tag (RFC 5646); also as some write it, with an underscore.
+_TAG = re.compile(r"[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*")
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _PROLOGUE = re.compile(rb"\s*(<\?xml[^>]*\?>|<!--.*?-->|\s)*", re.DOTALL)
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body|title|meta|div|p)\b", re.I)
@@ -190,7 +192,7 @@ def _row(values: dict[str, str], *, line: int, source: str, posts: Any = ()) -> 
             next((values[key] for key in _SITE_KEYS if values.get(key)), "")
         ),
         title=_clean(values.get("title", ""), TITLE_LIMIT),
-        language=_clean(values.get("language", ""), LANGUAGE_LIMIT),
+        language=_language(values.get("language", "")),
         category=_clean(values.get("category", ""), CATEGORY_LIMIT),
         line=line,
         source=source,
@@ -203,6 +205,11 @@ def _address_or_none(text: str) -> str:
         return address(text)
     except BadAddress:
         return ""
+
+
+def _language(text: str) -> str:
+    tag = text.strip()
+    return tag if len(tag) <= LANGUAGE_LIMIT and _TAG.fullmatch(tag) else ""
 
 
 def _clean(text: str, limit: int) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -27,7 +27,7 @@ from blacklist import bulk, cache, domains
 from feeds import feedlists, ranking
 from feeds.feedlists import FeedSpec, PostSpec
 from feeds.models import Category, Entry, Feed, PoolState
-from feeds.parsing import ParsedEntry, ParsedFeed
+from feeds.parsing import TITLE_LENGTH, ParsedEntry, ParsedFeed, plain_text
 from feeds.politeness import RECENT, Rhythm, rhythm
 
 # So that a vote never waits long for the write lock.
@@ -150,13 +150,22 @@ def add_feeds(specs: Iterable[FeedSpec], *, now: datetime) -> Added:
     for chunk in chunks(specs):
         by_identity: dict[str, FeedSpec] = {}
         for spec in chunk:
-            by_identity.setdefault(feed_identity(spec.url), spec)
+            by_identity.setdefault(feed_identity(spec.url), _plain(spec))
         by_identity.pop("", None)
         for identity in seen.intersection(by_identity):
             del by_identity[identity]
         seen.update(by_identity)
         new |= _add_chunk(by_identity, now)
     return Added(len(new), len(seen) - len(new), frozenset(new))
+
+
+def _plain(spec: FeedSpec) -> FeedSpec:
+    """Without markup: a list is no more to be trusted than what it lists."""
+    return replace(
+        spec,
+        title=plain_text(spec.title, feedlists.TITLE_LIMIT),
+        category=plain_text(spec.category, feedlists.CATEGORY_LIMIT),
+    )
 
 
 @transaction.atomic
@@ -227,7 +236,8 @@ def add_posts(specs: Sequence[FeedSpec], *, now: datetime) -> Stored:
 
 
 def _entry_of(post: PostSpec) -> ParsedEntry:
-    return ParsedEntry("", post.url, post.title, "", "", post.published_at, "")
+    title = plain_text(post.title, TITLE_LENGTH)
+    return ParsedEntry("", post.url, title, "", "", post.published_at, "")
 
 
 @transaction.atomic

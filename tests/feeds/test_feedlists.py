@@ -106,6 +106,25 @@ def test_csv_keeps_what_else_it_knows():
     )
 
 
+@pytest.mark.parametrize(
+    ("tag", "language"),
+    [
+        ("de", "de"),
+        (" pt-BR ", "pt-BR"),
+        ("zh_Hant_TW", "zh_Hant_TW"),
+        ("<b>", ""),
+        ("en us", ""),
+        ("en-", ""),
+        ("e\u0301n", ""),
+        ("en-GB-oxendict-x-long", ""),  # over 20 characters
+        ("", ""),
+    ],
+)
+def test_a_language_is_a_tag_or_none(tag, language):
+    (row,) = read(f"url,language\n{ADDRESS},{tag}\n")
+    assert row.language == language
+
+
 def test_a_csv_row_is_where_it_starts():
     rows = read(f'url,title\n{ADDRESS},"two\nlines"\n\nnone,\n{ADDRESS}2\n')
     assert [row.line for row in rows] == [2, 5, 6]

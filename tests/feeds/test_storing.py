@@ -156,6 +156,17 @@ def test_what_is_no_address_is_not_added(db):
     assert (added.added, Feed.objects.count()) == (0, 0)
 
 
+def test_markup_of_a_list_is_not_stored(db):
+    markup = "<script>alert(1)</script>"
+    posts = (PostSpec("https://blog.example/1", f"&lt;b&gt;{markup}One"),)
+    feed = add("https://a.example/", title=f"{markup}A & B", category=f"{markup}C < D")
+    storing.add_posts([FeedSpec(feed.url, posts=posts)], now=NOW)
+    assert (feed.title, feed.category.name) == ("A & B", "C < D")
+    assert Entry.objects.get().title == "One"
+    # Nothing is left: then there is none.
+    assert add("https://b.example/", category=markup).category is None
+
+
 def test_a_known_feed_keeps_what_it_has(db):
     feed = add("https://blog.example/feed", title="Mine", category="Cooking")
     add("https://blog.example/feed", title="Theirs", category="Other")
