@@ -306,16 +306,16 @@ class Network:
     # Whose turn it is, and whether we may ask at all.
 
     @asynccontextmanager
-    async def _turn(self, host: str) -> AsyncIterator[None]:
+    async def _turn(self, host: str) -> AsyncIterator[Callable[[], None]]:
         platform = politeness.platform_of(host).name
         # Before anything else: now it is not let go any more.
         self._users[platform] += 1
         try:
             while True:
                 await self._borrow(platform)
-                async with self._turns.turn(host):
+                async with self._turns.turn(host) as sent:
                     if self._may_ask(platform):
-                        yield
+                        yield sent
                         return
                 # Our claims have not been renewed in time: others may take over.
                 await asyncio.sleep(0.05)

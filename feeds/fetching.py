@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Final, Self
 
 import ada_url
@@ -37,8 +38,10 @@ MAX_ETAG, MAX_LAST_MODIFIED = 1000, 200
 _PERMANENT = (301, 308)
 _REDIRECTS = (*_PERMANENT, 302, 303, 307)
 
-# Where a request to a host waits until it may go.
-Turn = Callable[[str], AbstractAsyncContextManager[object]]
+# Where a request to a host waits until it may go; gives what is to be called when it
+# is on its way.
+Sent = Callable[[], None]
+Turn = Callable[[str], AbstractAsyncContextManager[Sent]]
 # Told of every HTTP answer at once: the host, and its Retry-After if it sent one.
 Heard = Callable[[str, timedelta | None], None]
 
@@ -512,7 +515,7 @@ class Fetcher:
         self._allow_private = allow_private
         self._proxy = proxy or None
         self._resolver = resolver
-        self._turn = turn or (lambda host: nullcontext())
+        self._turn = turn or (lambda host: nullcontext(lambda: None))
         self._heard = heard or (lambda host, wait: None)
         self._caps = caps or Caps()
 
@@ -539,7 +542,10 @@ class Fetcher:
                 "User-Agent": self._user_agent,
                 "Accept-Encoding": "gzip, deflate, br",
             },
+            trace_configs=[_tell_when_sent()],
         )
+        # It asks once more, out of turn, where a connection was closed at once.
+        self._session._retry_connection = False
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -590,8 +596,8 @@ class Fetcher:
         while True:
             if not self._allow_private:
                 _refuse_private(journey.target)
-            async with self._turn(journey.target.host):
-                answer = await self._ask_in_time(journey)
+            async with self._turn(journey.target.host) as sent:
+                answer = await self._ask_in_time(journey, sent)
             if not isinstance(answer, str):
                 return answer
             if journey.hops == self._caps.redirects:
@@ -599,18 +605,20 @@ class Fetcher:
             journey.hops += 1
             journey.target = _target(answer, journey.target.href)
 
-    async def _ask_in_time(self, journey: _Journey) -> Fetched | NotModified | str:
+    async def _ask_in_time(
+        self, journey: _Journey, sent: Sent
+    ) -> Fetched | NotModified | str:
         started = time.monotonic()
         try:
             async with asyncio.timeout(journey.left) as clock:
-                return await self._ask(journey, clock)
+                return await self._ask(journey, sent, clock)
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
             raise self._failure(error, journey) from error
         finally:
             journey.left -= time.monotonic() - started
 
     async def _ask(
-        self, journey: _Journey, clock: asyncio.Timeout
+        self, journey: _Journey, sent: Sent, clock: asyncio.Timeout
     ) -> Fetched | NotModified | str:
         """One request: an outcome, or the address it sends us to."""
         async with self._session.get(
@@ -618,6 +626,7 @@ class Fetcher:
             headers=journey.conditions,
             proxy=self._proxy,
             allow_redirects=False,
+            trace_request_ctx=sent,
         ) as response:
             journey.status = response.status
             if response.status in (429, 503):
@@ -693,6 +702,17 @@ class Fetcher:
                     )
                 )
         return _Failure(f"{type(error).__name__}: {_line(error)}")
+
+
+def _tell_when_sent() -> aiohttp.TraceConfig:
+    async def tell(
+        session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+    ) -> None:
+        context.trace_request_ctx()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(tell)
+    return trace
 
 
 async def _hold(share: Share, size: int, clock: asyncio.Timeout) -> None:

@@ -101,6 +101,29 @@ class _Gate:
         self.slots = asyncio.Semaphore(self.connections)
 
 
+class _Line:
+    """Where a request stands first in its gates, until it is on its way."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._gates: list[_Gate] = []
+
+    async def join(self, gate: _Gate) -> None:
+        if gate.interval > 0:
+            await gate.queue.acquire()
+            self._gates.append(gate)
+
+    def sent(self) -> None:
+        for gate in self._gates:
+            gate.last = self._clock()
+        self.leave()
+
+    def leave(self) -> None:
+        for gate in self._gates:
+            gate.queue.release()
+        self._gates.clear()
+
+
 class Turns:
     """Where every request waits until its host and its platform may be asked.
 
@@ -125,17 +148,24 @@ class Turns:
         self._taken = 0
 
     @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[None]:
-        """Wait, ask inside, and let the next one go; raises `Held`."""
+    async def turn(self, host: str) -> AsyncIterator[Callable[[], None]]:
+        """Wait, ask inside, and let the next one go; raises `Held`.
+
+        Gives what is to be called when the request is on its way: the next one keeps
+        its distance from then. Connecting takes its time, and a host sees requests,
+        not turns.
+        """
         platform = platform_of(host)
         gates = self._gate(host), self._platform_gate(platform)
         for gate in gates:
             gate.users += 1
+        line = _Line(self._clock)
         try:
             async with AsyncExitStack() as slots:
-                await self._wait(host, platform, *gates, slots)
-                yield
+                await self._wait(host, platform, *gates, slots, line)
+                yield line.sent
         finally:
+            line.leave()
             for gate in gates:
                 gate.users -= 1
             self._sweep()
@@ -147,17 +177,18 @@ class Turns:
         host_gate: _Gate,
         platform_gate: _Gate,
         slots: AsyncExitStack,
+        line: "_Line",
     ) -> None:
         self._refuse_held(host, platform)
         await slots.enter_async_context(host_gate.slots)
-        # Held while waiting for the platform too: else that wait would eat up the
-        # distance to the host's next request.
-        async with host_gate.queue:
-            await self._pause(host_gate)
-            await slots.enter_async_context(platform_gate.slots)
-            await self._pause(platform_gate)
-            self._refuse_held(host, platform)
-            host_gate.last = platform_gate.last = self._clock()
+        # In the host's line while waiting for the platform too: else that wait would
+        # eat up the distance to the host's next request.
+        await line.join(host_gate)
+        await self._pause(host_gate)
+        await slots.enter_async_context(platform_gate.slots)
+        await line.join(platform_gate)
+        await self._pause(platform_gate)
+        self._refuse_held(host, platform)
 
     async def _pause(self, gate: _Gate) -> None:
         while (wait := gate.last + gate.interval - self._clock()) > 0:

@@ -595,7 +595,7 @@ async def test_every_hop_waits_its_turn_and_waiting_costs_nothing(net):
     async def turn(host):
         await asyncio.sleep(0.3)  # of three hops: more than may be spent in all
         turns.append(f"{host} in")
-        yield
+        yield lambda: turns.append(f"{host} asked")
         turns.append(f"{host} out")
 
     net.serve("/far.xml", redirect(net.url("/302.xml", host="b.example")))
@@ -608,7 +608,14 @@ async def test_every_hop_waits_its_turn_and_waiting_costs_nothing(net):
     ) as fetcher:
         answer = await fetcher.get(net.url("/far.xml", host="a.example"))
     assert isinstance(answer, Fetched)
-    assert turns == [f"{host}.example {way}" for host in "abb" for way in ("in", "out")]
+    ways = ("in", "asked", "out")
+    assert turns == [f"{host}.example {way}" for host in "abb" for way in ways]
+
+
+async def test_a_connection_that_is_closed_is_not_tried_again_out_of_turn(net, fetcher):
+    answer = await fetcher.get(net.url("/reset.xml"))
+    assert isinstance(answer, FetchError)
+    assert len(net.asked("/reset.xml")) == 1
 
 
 async def test_the_time_is_for_all_hops_together(net):

@@ -36,7 +36,14 @@ from django.utils import timezone
 from feeds import fetching, parsing, storing
 from feeds.feedlists import FeedSpec
 from feeds.loading import Failed, Loaded, Loader, Outcome
-from feeds.models import Category, Entry, Feed, HeldHost, PoolState
+from feeds.models import (
+    Category,
+    Entry,
+    Feed,
+    HeldHost,
+    PlatformClaim,
+    PoolState,
+)
 from tests.feeds.internet import (
     Answer,
     Internet,
@@ -581,7 +588,7 @@ def test_the_good_feed_is_in(world):
 def test_every_feed_has_an_outcome_of_its_own(world):
     assert len(world.outcomes) == Feed.objects.count()
     assert {type(outcome) for outcome in world.outcomes.values()} == {Loaded, Failed}
-    assert not Feed.objects.exclude(claimed_until=None).exists()
+    assert not PlatformClaim.objects.exclude(holder="").exists()
     # Nothing surprised us: that would be a line, and another reason.
     assert world.log == []
     assert world.inside.connections == 0

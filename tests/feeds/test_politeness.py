@@ -1,6 +1,7 @@
 """Who may be asked when: the rules, under a clock that costs no time."""
 
 import asyncio
+import contextlib
 import itertools
 import selectors
 from collections.abc import Callable, Coroutine
@@ -55,7 +56,8 @@ class Crowd:
 
     def ask(self, hosts: list[str]) -> None:
         async def one(turns: Turns, loop: Simulated, host: str) -> None:
-            async with turns.turn(host):
+            async with turns.turn(host) as sent:
+                sent()
                 self.times.append((round(loop.time() - start, 6), host))
                 self.open.append(host)
                 for name in (host, platform_of(host).name):
@@ -146,6 +148,41 @@ def test_waiting_for_the_platform_does_not_shorten_a_hosts_distance():
     assert min(b - a for a, b in itertools.pairwise(times)) >= 0.699
 
 
+def test_the_distance_counts_from_when_a_request_is_on_its_way():
+    times = []
+
+    async def main(loop: Simulated) -> None:
+        turns = Turns(clock=loop.time)
+
+        async def ask(host: str, connects: float) -> None:
+            async with turns.turn(host) as sent:
+                await asyncio.sleep(connects)
+                times.append(round(loop.time() - start, 6))
+                sent()
+                await asyncio.sleep(0.1)
+
+        start = loop.time()
+        await asyncio.gather(
+            ask("a.example.com", 0.7), ask("a.example.com", 0), ask("b.example.com", 0)
+        )
+
+    simulate(main)
+    assert times == [0.7, 1.7, 2.7]
+
+
+def test_who_could_not_connect_delays_nobody():
+    async def main(loop: Simulated) -> float:
+        turns, start = Turns(clock=loop.time), loop.time()
+        with contextlib.suppress(OSError):
+            async with turns.turn("a.example.com"):
+                await asyncio.sleep(0.2)
+                raise OSError
+        async with turns.turn("a.example.com"):
+            return loop.time() - start
+
+    assert simulate(main) == pytest.approx(0.2)
+
+
 def test_limits_are_settings():
     crowd = Crowd(Limits(0, 3, 0, 50), takes=1)
     crowd.ask(["a.example.com"] * 6)
@@ -171,7 +208,8 @@ def test_who_gives_up_waiting_takes_nobodys_turn():
         turns = Turns(clock=loop.time)
 
         async def ask() -> float:
-            async with turns.turn("a.example.com"):
+            async with turns.turn("a.example.com") as sent:
+                sent()
                 return loop.time() - Simulated.Selector.now
 
         tasks = [asyncio.ensure_future(ask()) for _ in range(3)]
@@ -190,10 +228,11 @@ def test_hosts_that_were_asked_long_ago_are_forgotten(monkeypatch):
         turns.hold("held.example.com", timedelta(seconds=2))
         turns.hold("long.example.com", timedelta(seconds=99))
         for number in range(9):
-            async with turns.turn(f"host{number}.example{number}.com"):
-                pass
+            async with turns.turn(f"host{number}.example{number}.com") as sent:
+                sent()
         await asyncio.sleep(5)
-        async with turns.turn("last.example.org"):
+        async with turns.turn("last.example.org") as sent:
+            sent()
             assert len(turns._hosts) == 10
         assert set(turns._hosts) == {"last.example.org"}
         assert set(turns._platforms) == {"example.org"}
@@ -278,7 +317,8 @@ def test_who_already_waits_for_a_host_is_told_too():
         turns = Turns(clock=loop.time)
 
         async def ask() -> str:
-            async with turns.turn("a.example.com"):
+            async with turns.turn("a.example.com") as sent:
+                sent()
                 await asyncio.sleep(0.1)
                 turns.heard("a.example.com", timedelta(hours=1))
                 return "asked"
@@ -296,7 +336,8 @@ def test_who_already_waits_for_a_host_is_told_too():
 def test_nobody_waits_for_a_connection_to_a_held_host():
     async def main(loop: Simulated) -> None:
         turns = Turns(Limits(host_connections=1), clock=loop.time)
-        async with turns.turn("a.example.com"):
+        async with turns.turn("a.example.com") as sent:
+            sent()
             turns.heard("a.example.com", HOUR)
             with pytest.raises(Held):
                 await turns.turn("a.example.com").__aenter__()
@@ -311,7 +352,8 @@ def test_a_host_in_use_is_not_forgotten(monkeypatch):
         turns = Turns(Limits(host_connections=1), clock=loop.time)
 
         async def ask(host: str, takes: float) -> float:
-            async with turns.turn(host):
+            async with turns.turn(host) as sent:
+                sent()
                 started = loop.time()
                 await asyncio.sleep(takes)
                 return started
@@ -327,7 +369,8 @@ def test_a_host_in_use_is_not_forgotten(monkeypatch):
 
 def test_a_held_host_is_refused_at_once(turns):
     async def ask() -> None:
-        async with turns.turn("a.example.com"):
+        async with turns.turn("a.example.com") as sent:
+            sent()
             pytest.fail("asked a host that is held")
 
     turns.hold("a.example.com", HOUR)
