@@ -3,7 +3,7 @@
     python -m benchmarks.loadfeeds                      all parts, small: some minutes
     python -m benchmarks.loadfeeds throughput --sizes 1000,3000,9000,36000
     python -m benchmarks.loadfeeds list --feeds 0       the whole list, no pauses
-    python -m benchmarks.loadfeeds list --feeds 0 --polite     with them: 25 minutes
+    python -m benchmarks.loadfeeds list --feeds 0 --polite     with them: half an hour
     python -m benchmarks.loadfeeds serving              beside a site that serves
     python -m benchmarks.loadfeeds kills --kills 50
     python -m benchmarks.loadfeeds two                  two loaders on PostgreSQL

@@ -69,5 +69,6 @@ def test_a_fifth_of_the_hosts_is_faulty_and_always_the_same():
 
 
 def test_https_is_asked_for_without_it():
-    assert over_http("https://a.example:443/feed?x=1") == "http://a.example/feed?x=1"
+    assert over_http("https://a.example/feed?x=1") == "http://a.example/feed?x=1"
+    assert over_http("https://a.example:443/") == "http://a.example:443/"
     assert over_http("http://a.example:81/") == "http://a.example:81/"
