@@ -324,6 +324,8 @@ class Network:
             self._let_go_unused(platform)
 
     async def _borrow(self, platform: str) -> None:
+        if platform in self._ours:
+            return
         try:
             async with asyncio.timeout(PATIENCE):
                 while platform not in self._ours:

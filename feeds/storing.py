@@ -175,7 +175,7 @@ def _add_chunk(specs: dict[str, FeedSpec], now: datetime) -> set[str]:
     )
     missing = {key: spec for key, spec in specs.items() if key not in there}
     categories = _categories({spec.category for spec in missing.values()} - {""})
-    Feed.objects.bulk_create(
+    bulk.insert(
         [
             Feed(
                 url=spec.url,
@@ -190,8 +190,9 @@ def _add_chunk(specs: dict[str, FeedSpec], now: datetime) -> set[str]:
             )
             for identity, spec in missing.items()
         ],
+        Feed,
         ignore_conflicts=True,
-    )
+    ).execute()
     return set(missing)
 
 
