@@ -17,7 +17,6 @@ import resource
 import signal
 import struct
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -102,8 +101,17 @@ def looks_like_html(body: bytes) -> bool:
 
 # Texts.
 
-# Zero width and direction: they let a title say one thing and show another.
-_INVISIBLE: Final = frozenset("\u061c\u200b\u200e\u200f\u2060\ufeff\ufff9\ufffa\ufffb")
+_PLANES: Final = range(0, 0x110000, 0x10000)
+_WHITE: Final = re.compile("[\t\r\n\v\f\x85]")
+_HIDDEN: Final = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f\ud800-\udfff"  # controls, lone surrogates
+    # Zero width and direction: they let a title say one thing and show another.
+    "\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufff9-\ufffb"
+    # No characters at all.
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in _PLANES)
+    + "]"
+)
 _BLOCK: Final = re.compile(
     r"<(?=/?(?:p|div|br|hr|li|ul|ol|dl|dt|dd|h[1-6]|tr|td|th|table|blockquote|pre"
     r"|figure|figcaption|section|article|header|footer|aside|nav|main)\b)",
@@ -135,22 +143,7 @@ def plain_text(text: str, limit: int) -> str:
 def _printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        " " if char in "\t\r\n\v\f\x85" else char
-        for char in text
-        if char in "\t\r\n\v\f\x85" or not _is_hidden(char)
-    )
-
-
-def _is_hidden(char: str) -> bool:
-    code = ord(char)
-    return (
-        char in _INVISIBLE
-        or unicodedata.category(char) in ("Cc", "Cs")
-        or 0x202A <= code <= 0x202E  # direction: embeddings and overrides
-        or 0x2066 <= code <= 0x2069  # direction: isolates
-        or code & 0xFFFE == 0xFFFE  # no characters at all
-    )
+    return _HIDDEN.sub("", _WHITE.sub(" ", text))
 
 
 def _cut(text: str, limit: int) -> str:
