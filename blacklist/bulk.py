@@ -29,13 +29,14 @@ class Statement:
 
 
 def insert(
-    objects: Iterable[models.Model],
+    rows: Iterable[Mapping[str, Any]],
     model: type[models.Model],
     *,
     using: str = "default",
     ignore_conflicts: bool = False,
 ) -> Statement:
-    """Rows of `model`; no keys come back."""
+    """Rows of `model` by attribute (`vars()` of an instance is one), with defaults for
+    what they leave out; no keys come back."""
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     quote = connections[using].ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
@@ -44,7 +45,9 @@ def insert(
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608
     if ignore_conflicts:
         sql += " ON CONFLICT DO NOTHING"
-    return Statement(sql, _prepared(objects, fields, using), using)
+    defaults = {field.attname: field.get_default() for field in fields}
+    whole = ({**defaults, **row} for row in rows)
+    return Statement(sql, _prepared(whole, fields, using), using)
 
 
 def update(
@@ -77,7 +80,8 @@ def update(
     conditions = " AND ".join(f"{quote(str(field.column))} = %s" for field in matched)
     table = quote(meta.db_table)
     sql = f"UPDATE {table} SET {', '.join(changes)} WHERE {conditions}"  # noqa: S608
-    return Statement(sql, _prepared(objects, [*written, *matched], using), using)
+    rows = map(vars, objects)
+    return Statement(sql, _prepared(rows, [*written, *matched], using), using)
 
 
 def _field(meta: Any, name: str) -> "models.Field[Any, Any]":
@@ -85,23 +89,36 @@ def _field(meta: Any, name: str) -> "models.Field[Any, Any]":
     return field
 
 
-# What both drivers take as it is; asking the field is most of the work.
+# What both drivers take as it is; asking Django's fields about it is most of the work.
 _PLAIN = (str, int, float, bool, type(None))
 
 
 def _prepared(
-    objects: Iterable[models.Model],
+    rows: Iterable[Mapping[str, Any]],
     fields: "Sequence[models.Field[Any, Any]]",
     using: str,
 ) -> list[list[Any]]:
     connection = connections[using]
-    named = [(field.attname, field) for field in fields]
+    # A field of our own may refuse a value.
+    named = [
+        (field.attname, field, _PLAIN if _is_djangos(field) else ()) for field in fields
+    ]
+    # Of a date that many rows have, once.
+    known: dict[tuple[str, Any], Any] = {}
+
+    def prepare(name: str, field: "models.Field[Any, Any]", value: Any) -> Any:
+        if (name, value) not in known:
+            known[name, value] = field.get_db_prep_save(value, connection)
+        return known[name, value]
+
     return [
         [
-            value
-            if type(value := getattr(one, name)) in _PLAIN
-            else field.get_db_prep_save(value, connection)
-            for name, field in named
+            value if type(value := row[name]) in plain else prepare(name, field, value)
+            for name, field, plain in named
         ]
-        for one in objects
+        for row in rows
     ]
+
+
+def _is_djangos(field: "models.Field[Any, Any]") -> bool:
+    return type(field).__module__ == models.Field.__module__

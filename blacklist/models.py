@@ -152,7 +152,7 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
         staged = []
         for rule in rules:
             rule.revision, rule.retired_at = 0, now
-            staged.append(rule)
+            staged.append(vars(rule))
         rows = bulk.insert(staged, self.model, using=self.db)
         with transaction.atomic(self.db, savepoint=False):
             rows.execute()

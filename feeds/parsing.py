@@ -141,7 +141,8 @@ def plain_text(text: str, limit: int) -> str:
 
 
 def _printable(text: str) -> str:
-    if text.isascii() and text.isprintable():
+    # None of these is printable, and most texts are.
+    if text.isprintable():
         return text
     return _HIDDEN.sub("", _WHITE.sub(" ", text))
 

@@ -177,17 +177,17 @@ def _add_chunk(specs: dict[str, FeedSpec], now: datetime) -> set[str]:
     categories = _categories({spec.category for spec in missing.values()} - {""})
     bulk.insert(
         [
-            Feed(
-                url=spec.url,
-                identity=identity,
-                site_url=spec.site_url,
-                host=domains.host_of(spec.site_url or spec.url) or "",
-                title=spec.title,
-                language=spec.language,
-                category=categories.get(spec.category),
-                created_at=now,
-                next_fetch_at=now,
-            )
+            {
+                "url": spec.url,
+                "identity": identity,
+                "site_url": spec.site_url,
+                "host": domains.host_of(spec.site_url or spec.url) or "",
+                "title": spec.title,
+                "language": spec.language,
+                "category_id": categories.get(spec.category),
+                "created_at": now,
+                "next_fetch_at": now,
+            }
             for identity, spec in missing.items()
         ],
         Feed,
@@ -196,7 +196,7 @@ def _add_chunk(specs: dict[str, FeedSpec], now: datetime) -> set[str]:
     return set(missing)
 
 
-def _categories(names: set[str]) -> dict[str, Category]:
+def _categories(names: set[str]) -> dict[str, int]:
     if not names:
         return {}
     # An operator may have renamed one: then its name is what lists carry.
@@ -207,7 +207,7 @@ def _categories(names: set[str]) -> dict[str, Category]:
         ignore_conflicts=True,
     )
     found = Category.objects.in_bulk(wanted.values(), field_name="slug")
-    return {name: found[slug] for name, slug in wanted.items()}
+    return {name: found[slug].pk for name, slug in wanted.items()}
 
 
 def _slug(name: str) -> str:
@@ -493,22 +493,22 @@ def _create(posts: Sequence[tuple[Feed, _Post]], now: datetime) -> None:
     scores = _first_scores({feed.pk for feed, _ in posts})
     bulk.insert(
         [
-            Entry(
-                feed_id=feed.pk,
-                identity=post.identity,
-                guid=post.guid,
-                url=post.entry.url,
-                host=post.host,
-                title=post.entry.title,
-                author=post.entry.author,
-                excerpt=post.entry.excerpt,
-                language=post.entry.language,
-                published_at=post.entry.published_at,
-                created_at=now,
-                sort_at=post.entry.published_at or now,
+            {
+                "feed_id": feed.pk,
+                "identity": post.identity,
+                "guid": post.guid,
+                "url": post.entry.url,
+                "host": post.host,
+                "title": post.entry.title,
+                "author": post.entry.author,
+                "excerpt": post.entry.excerpt,
+                "language": post.entry.language,
+                "published_at": post.entry.published_at,
+                "created_at": now,
+                "sort_at": post.entry.published_at or now,
                 # Deleted meanwhile, if it has none: then the database refuses.
-                score=scores.get(feed.pk, 0.0),
-            )
+                "score": scores.get(feed.pk, 0.0),
+            }
             for feed, post in posts
         ],
         Entry,

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from blacklist import bulk
+from blacklist.models import BlacklistedDomain
 from feeds.models import Category, Feed, PlatformClaim
 from tests.feeds.rows import make_feed
 
@@ -15,7 +17,7 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 def claims(*names):
-    return [PlatformClaim(platform=name, until=NOON) for name in names]
+    return [{"platform": name, "until": NOON} for name in names]
 
 
 def test_rows_are_inserted_as_their_fields_say():
@@ -27,6 +29,18 @@ def test_rows_are_inserted_as_their_fields_say():
     ]
 
 
+def test_an_instance_is_a_row():
+    bulk.insert(
+        [vars(PlatformClaim(platform="a", until=NOON))], PlatformClaim
+    ).execute()
+    assert PlatformClaim.objects.get().until == NOON
+
+
+def test_a_field_of_our_own_is_asked():
+    with pytest.raises(ValidationError):
+        bulk.insert([vars(BlacklistedDomain(domain="com"))], BlacklistedDomain)
+
+
 def test_no_rows_are_no_statement(django_assert_num_queries):
     with django_assert_num_queries(0):
         assert bulk.insert([], PlatformClaim).execute() == 0
@@ -35,7 +49,7 @@ def test_no_rows_are_no_statement(django_assert_num_queries):
 def test_rows_that_are_there_are_left_alone_if_one_says_so():
     bulk.insert(claims("a"), PlatformClaim).execute()
     again = claims("a", "b")
-    again[0].holder = "another"
+    again[0]["holder"] = "another"
     with pytest.raises(IntegrityError), transaction.atomic():
         bulk.insert(again, PlatformClaim).execute()
     assert bulk.insert(again, PlatformClaim, ignore_conflicts=True).execute() == 1
