@@ -141,6 +141,7 @@ class FeedAdmin(_PoolAdmin):
         "next_fetch_at",
         "failures",
         "last_error",
+        "entries",
         "up",
         "down",
         "created_at",
@@ -176,8 +177,8 @@ class FeedAdmin(_PoolAdmin):
 
     @admin.display(description="entries")
     def entries(self, feed: Feed) -> int:
-        count: int = feed.entry_count  # type: ignore[attr-defined]
-        return count
+        # One that is being added has not been counted.
+        return getattr(feed, "entry_count", 0)
 
     @admin.display(description="open")
     def links(self, feed: Feed) -> SafeString:

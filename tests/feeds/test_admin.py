@@ -153,6 +153,7 @@ def test_pause_resume_and_fetch_now(admin):
     assert said == "1 feed is next: work fetches it within seconds. 1 left out: paused."
     due = Feed.objects.filter(next_fetch_at__lte=timezone.now())
     assert list(due) == [feeds[2]]
+    assert list(Feed.objects.exclude(fetch_wanted_at=None)) == [feeds[2]]
     assert act(admin, FEEDS, "resume", feeds[0]) == "1 feed is active again."
     assert list(Feed.objects.active()) == [feeds[0], feeds[2]]
 
@@ -179,6 +180,22 @@ def test_a_feed_with_entries_is_paused_not_deleted(admin):
         admin.post(f"{FEEDS}{row.pk}/delete/", {"post": "yes"})
     assert list(Feed.objects.all()) == [feed]
     assert version() > 0
+
+
+def test_a_feeds_page_tells_how_it_does(admin):
+    later = timezone.now() + timedelta(hours=5)
+    feed = make_feed(failures=3, last_error="the server answered 404")
+    Feed.objects.update(next_fetch_at=later, last_fetched_at=timezone.now())
+    make_entries(feed, 7)
+    page = admin.get(f"{FEEDS}{feed.pk}/change/").content.decode()
+    told = dict(
+        re.findall(r"<label>([^<]*):</label>\s*<div class=.readonly.>([^<]*)<", page)
+    )
+    assert (told["Failures"], told["Entries"]) == ("3", "7")
+    assert told["Last error"] == "the server answered 404"
+    assert told["Last fetched at"]
+    assert told["Next fetch at"]
+    assert admin.get(f"{FEEDS}add/").status_code == 200
 
 
 def test_counters_are_shown_and_not_editable(admin):

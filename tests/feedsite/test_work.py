@@ -160,7 +160,7 @@ def test_a_long_chore_does_one_part_while_feeds_are_claimed(monkeypatch):
 
 
 @contextmanager
-def working(net) -> Iterator[subprocess.Popen[str]]:
+def working(net, **more) -> Iterator[subprocess.Popen[str]]:
     url = f"sqlite:///{connection.settings_dict['NAME']}"
     if connection.vendor == "postgresql":
         given = connection.settings_dict
@@ -175,7 +175,8 @@ def working(net) -> Iterator[subprocess.Popen[str]]:
             "FEEDS_HTTP_PROXY": net.proxy if net else "",
             "FEEDS_HOST_INTERVAL": "0",
             "FEEDS_PLATFORM_INTERVAL": "0",
-        },
+        }
+        | more,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -216,6 +217,21 @@ def test_a_feed_added_while_it_works_is_fetched_soon(net):
         wait_for(lambda: net.asked("/slow.xml"))
         add(net.url("/rss2.xml", host="late.example"))
         wait_for(Entry.objects.exists, 15)
+
+
+def test_what_an_operator_wants_does_not_wait_for_its_platform(net):
+    hosts = [f"blog{number}.platform.example" for number in range(40)]
+    for host in hosts:
+        net.serve("/feed", rss2(1, host), host=host)
+    add(*(f"http://{host}/feed" for host in hosts))
+    with working(net, FEEDS_PLATFORM_INTERVAL="1"):
+        wait_for(lambda: net.requests)
+        now = timezone.now()
+        last = Feed.objects.filter(url__contains="blog39.")
+        last.update(fetch_wanted_at=now, next_fetch_at=now)
+        wait_for(lambda: last.get().fetch_wanted_at is None, 20)
+    assert "blog39.platform.example" in [request.host for request in net.requests]
+    assert len(net.requests) < 25
 
 
 def test_without_a_network_it_is_quiet_and_no_feed_fails(settings):
