@@ -28,6 +28,8 @@ import ada_url
 import nh3
 import orjson
 
+from feeds import wellformed
+
 # What the columns hold.
 URL_LENGTH, TITLE_LENGTH, AUTHOR_LENGTH, EXCERPT_LENGTH = 2000, 500, 200, 200
 DESCRIPTION_LENGTH = 2000
@@ -330,6 +332,25 @@ def _permalink(guid: str) -> str:
 
 
 def _xml_feed(body: bytes, url: str, content_type: str, now: datetime) -> ParsedFeed:
+    read = wellformed.read(body, url=url, content_type=content_type)
+    if read is None:
+        read = _any_feed(body, url, content_type)
+    feed = read.feed
+    site_url = web_url(_first(feed, "link"), url)
+    language = _language(_first(feed, "language"))
+    raws = (_xml_entry(entry, now) for entry in read.entries)
+    return ParsedFeed(
+        title=plain_text(_first(feed, "title"), TITLE_LENGTH),
+        description=plain_text(_first(feed, "subtitle"), DESCRIPTION_LENGTH),
+        site_url=site_url,
+        language=language,
+        entries=tuple(_entries(raws, site_url or url, _xml_author(feed), language)),
+        ttl=_ttl(feed),
+    )
+
+
+def _any_feed(body: bytes, url: str, content_type: str) -> wellformed.Read:
+    """By feedparser, which makes something of nearly everything, and takes its time."""
     # Only here: the loader itself never parses, and need not carry it.
     import feedparser
 
@@ -349,18 +370,7 @@ def _xml_feed(body: bytes, url: str, content_type: str, now: datetime) -> Parsed
         if "html" in content_type or b"<html" in body[:8192].lower():
             raise ParseError("this is a web page, not a feed")
         raise ParseError("this is not a feed")
-    feed = read.feed
-    site_url = web_url(_first(feed, "link"), url)
-    language = _language(_first(feed, "language"))
-    raws = (_xml_entry(entry, now) for entry in read.entries)
-    return ParsedFeed(
-        title=plain_text(_first(feed, "title"), TITLE_LENGTH),
-        description=plain_text(_first(feed, "subtitle"), DESCRIPTION_LENGTH),
-        site_url=site_url,
-        language=language,
-        entries=tuple(_entries(raws, site_url or url, _xml_author(feed), language)),
-        ttl=_ttl(feed),
-    )
+    return wellformed.Read(read.feed, read.entries)
 
 
 def _xml_entry(entry: dict[str, Any], now: datetime) -> _Raw:

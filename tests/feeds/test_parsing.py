@@ -32,6 +32,8 @@ from tests.feeds.internet import SITE, atom, json_feed, rss09, rss1, rss2
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 URL = "https://blog.example/feed.xml"
+# Not well-formed, so a feed that ends in it is feedparser's to read.
+BROKEN = b"<broken>"
 
 
 def parse(
@@ -200,7 +202,7 @@ def test_any_exception_of_the_parser_is_a_parse_error(monkeypatch):
 
     monkeypatch.setattr(feedparser, "parse", give_up)
     with pytest.raises(ParseError, match="the parser gave up: OverflowError"):
-        parse(rss2())
+        parse(rss2() + BROKEN)
 
 
 # Texts.
@@ -527,7 +529,7 @@ def test_an_impossible_date_of_the_parser_is_none(monkeypatch):
         return read
 
     monkeypatch.setattr("feedparser.parse", year_10000)
-    assert item("<pubDate>2026-01-05</pubDate>").published_at is None
+    assert item("<pubDate>2026-01-05</pubDate><broken>").published_at is None
 
 
 def test_the_next_best_date_is_taken():
@@ -837,7 +839,7 @@ def test_a_hostile_page_costs_little(piece):
 
 # 100,000 attributes on one element: over 10 s of feedparser's time.
 ATTRIBUTES = " ".join(f'a{number}=""' for number in range(100_000))
-HANGS = rss(f"<item {ATTRIBUTES}></item>").encode()
+HANGS = rss(f"<item {ATTRIBUTES}></item>").encode() + BROKEN
 
 
 @pytest.fixture
