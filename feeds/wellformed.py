@@ -69,7 +69,7 @@ def _document(body: bytes, content_type: str) -> str:
     # feedparser cuts out what looks like one, even in a comment.
     if "<!DOCTYPE" in head or "<!ENTITY" in head:
         raise _Unsure
-    if not declared and document[:1] != "<":
+    if "\0" in document or not (declared or document.startswith("<")):
         raise _Unsure
     return document
 
@@ -569,6 +569,7 @@ class _Reader:
     def _setting_starts(self, attributes: _Context, key: str) -> None:
         # Not what is in it, but its attributes.
         self._context()[key] = ""
+        self._flows(attributes, key)
 
     def _chapter_starts(self, attributes: _Context, key: str) -> None:
         if "start" not in attributes:
@@ -710,16 +711,26 @@ class _Reader:
             detail |= {"email": mail} if mail else {}
 
 
-_MAIL: Final = r"([A-Za-z0-9_.+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,4})"
-_MAIL_AND_NAME: Final = re.compile(rf"{_MAIL}(?: \(([^()@<>&]*)\))?")
+_MAIL: Final = r"(?P<mail>[A-Za-z0-9_.+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,4})"
+_NAME: Final = "(?P<name>[^()@<>&]*)"
+_NAMES_AND_MAILS: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"{_MAIL}(?: \((?:(?P=mail)|{_NAME})\))?",
+        rf"{_NAME} \({_MAIL}\)",
+        rf"{_NAME} <{_MAIL}>",
+    )
+)
 _REFERENCE: Final = re.compile("&([A-Za-z0-9_]+);")
 
 
 def _name_and_mail(text: str) -> tuple[str, str]:
     if "@" not in text:
         return text, ""
-    if found := _MAIL_AND_NAME.fullmatch(text):
-        return (found[2] or "").strip(), found[1]
+    for pattern in _NAMES_AND_MAILS:
+        if found := pattern.fullmatch(text):
+            return (found["name"] or "").strip(), found["mail"]
+    # feedparser finds one nearly everywhere, and leaves odd rests.
     raise _Unsure
 
 
@@ -756,7 +767,7 @@ _ELEMENTS: Final = {
     **_elements("item entry", _R._entry_starts, _R._entry_ends),
     "source": _Element(_R._source_starts, _R._source_ends),
     "image": _Element(_R._image_starts, _R._image_ends),
-    **_elements("itunes_image itunes_link", _R._podcast_image_starts),
+    "itunes_image": _Element(_R._podcast_image_starts),
     "textinput": _Element(_R._text_input_starts, _R._text_input_ends),
     "psc_chapter": _Element(_R._chapter_starts),
     **_elements("title dc_title", _R._content_starts, _R._title_ends),
@@ -790,21 +801,23 @@ _ELEMENTS: Final = {
     **_elements("email itunes_email", _R._listens, _R._part_of_person_ends, "email"),
     **_elements("url uri homepage", _R._listens, _R._part_of_person_ends, "href"),
     **_elements(
-        "rights copyright dc_rights info feedburner_browserfriendly", _R._skips
-    ),
-    **_elements(
-        "category keywords cloud generator enclosure width height contributor "
-        "webmaster dc_publisher dc_subject dc_contributor admin_generatoragent "
-        "admin_errorreportsto cc_license georss_point georss_line georss_polygon "
-        "georss_box itunes_category media_category media_content media_group "
-        "media_credit media_rating media_restriction media_license media_player "
-        "media_thumbnail psc_chapters",
+        "contributor cloud enclosure cc_license itunes_category media_content "
+        "media_group psc_chapters",
         _R._passes,
     ),
     **_elements(
+        "rights copyright dc_rights info feedburner_browserfriendly category keywords "
+        "generator width height webmaster dc_publisher dc_subject dc_contributor "
+        "admin_generatoragent admin_errorreportsto georss_point georss_line "
+        "georss_polygon georss_box media_category media_credit media_rating "
+        "media_restriction media_license media_player media_thumbnail",
+        _R._skips,
+    ),
+    **_elements(
         "abstract body xhtml_body fullitem tags newlocation expirationdate where geom "
-        "creativecommons_license dcterms_valid georss_where georssgeom gml_exterior "
-        "gml_linearring gml_linestring gml_point gml_polygon gml_pos gml_poslist",
+        "itunes_link creativecommons_license dcterms_valid georss_where georssgeom "
+        "gml_exterior gml_linearring gml_linestring gml_point gml_polygon gml_pos "
+        "gml_poslist",
         _R._declines,
     ),
     # It has no rule for these, and would take them for what it found itself.
