@@ -505,7 +505,7 @@ def _is_feed(attributes: dict[str, str]) -> bool:
 # Children.
 
 MEMORY = 512 * 1024 * 1024  # bytes of address space of a child
-FEEDS_A_CHILD = 300
+FEEDS_A_CHILD = 2000
 SWOLLEN = 128 * 1024 * 1024  # a child of more bytes gives them back by ending
 _LENGTH: Final = struct.Struct(">I")
 _TOO_LONG = 64 * 1024 * 1024
@@ -572,6 +572,11 @@ def _write(stream: BinaryIO, frame: bytes) -> None:
 
 def main(memory: int) -> None:
     """The child itself, with so many bytes of memory."""
+    # It is as nice as the thread that started it, but in a session of its own many
+    # systems weigh the session, and that begins at 0.
+    with contextlib.suppress(OSError):
+        nice = os.getpriority(os.PRIO_PROCESS, 0)
+        Path("/proc/self/autogroup").write_text(str(nice))
     # No core dumps, no files written.
     for nothing in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(nothing, (0, 0))

@@ -919,13 +919,16 @@ async def test_a_feed_that_takes_all_memory_costs_itself_only():
         assert (await parsed(parsers, body + b"[]]}")).entries == ()
 
 
-async def test_a_child_gives_way_to_a_fresh_one_after_300_feeds(parsers):
-    body = rss(channel="<title>Small</title>").encode()
-    await parsed(parsers, body)
+async def test_a_child_that_ended_gives_way_to_a_fresh_one(parsers, monkeypatch):
+    await good(parsers)
     (first,) = parsers._idle
-    for _ in range(299):
-        assert first.alive
-        await parsed(parsers, body)
+    ask = first.ask
+
+    async def last(*frames):
+        return await ask(*frames) | {"last": True}
+
+    monkeypatch.setattr(first, "ask", last)
+    await good(parsers)
     assert not first.alive
     await good(parsers)
 
@@ -1059,6 +1062,13 @@ def test_a_child_ends_with_its_input(end):
 def test_a_child_says_which_answer_is_its_last():
     answers, _ = serve(frames(asked(), rss2()) * 3, feeds=2)
     assert [answer["last"] for answer in answers] == [False, True]
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_child_ends_after_2000_feeds():
+    answers, _ = serve(frames(asked(), b"") * 2001)
+    assert len(answers) == 2000
+    assert [answer["last"] for answer in answers[-2:]] == [False, True]
 
 
 def test_a_child_that_has_grown_ends(monkeypatch):
