@@ -5,7 +5,6 @@ request waits for its turn while it could be another's.
 """
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,14 +20,15 @@ class Waiting(NamedTuple):
     seconds: float
 
 
-@dataclass
+@dataclass(slots=True)
 class _Queue:
     """The feeds of one platform that wait, and what is under way of it."""
 
     platform: Platform
     interval: float  # seconds
     connections: int
-    feeds: deque[int] = field(default_factory=deque)
+    # A list: a deque is ten times the size, and there is one for every platform.
+    feeds: list[int] = field(default_factory=list)
     claimed: bool = False
     asked: int = 0  # not answered yet
     open: int = 0  # not settled yet, those asked included
@@ -87,7 +87,7 @@ class Plan:
             if queue is None or pk not in queue.feeds:
                 continue
             queue.feeds.remove(pk)
-            queue.feeds.appendleft(pk)
+            queue.feeds.insert(0, pk)
             for order in (self._unclaimed, self._ready):
                 if queue.platform.name in order:
                     others = [name for name in order if name != queue.platform.name]
@@ -169,7 +169,7 @@ class Plan:
             if queue.not_before > now:
                 heapq.heappush(self._later, (queue.not_before, name))
                 continue
-            feeds.append(queue.feeds.popleft())
+            feeds.append(queue.feeds.pop(0))
             queue.asked += 1
             queue.open += 1
             queue.not_before = now + queue.interval

@@ -42,7 +42,7 @@ def _suffixes(only_icann: bool) -> PublicSuffixList:
     return PublicSuffixList(only_icann=only_icann)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def platform_of(host: str) -> Platform:
     """The platform of a canonical host; an address is its own."""
     host = host.removesuffix(".").lower()
