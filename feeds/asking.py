@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 # writes keeps its own, since others wait for the lock it holds.
 NICENESS = 10
 # Bytes of all bodies that are held at once, and of those what every fetch is sure of.
-ROOM, ROOM_OF_A_FETCH = 48 * 1024 * 1024, 16 * 1024
+ROOM, ROOM_OF_A_FETCH = 32 * 1024 * 1024, 16 * 1024
 # Seconds that a redirect waits for a platform that another loader has.
 PATIENCE = 10.0
 

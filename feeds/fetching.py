@@ -6,7 +6,7 @@ import re
 import socket
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
@@ -291,10 +291,12 @@ class _Body:
             if (name := part.strip()) not in ("", "identity")
         ]
         self._ended = not names
-        self._feed: Callable[[bytes], None]
+        self._feed: Callable[[bytes], Iterator[bytes]]
+        # What a decoder keeps of what it gave out.
+        self._kept_twice = names == ["br"]
         match names:
             case []:
-                self._feed = self._add
+                self._feed = lambda data: iter((data,))
             case ["gzip" | "x-gzip"]:
                 self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16)
                 self._feed = self._gunzip
@@ -310,15 +312,19 @@ class _Body:
 
     @property
     def size(self) -> int:
-        """Bytes so far, decoded."""
-        return len(self._decoded)
+        """Bytes of memory that it takes."""
+        return len(self._decoded) * (2 if self._kept_twice else 1)
 
-    def feed(self, data: bytes) -> None:
-        """Take what came; at most `limit` bytes, before decoding too."""
+    def feed(self, data: bytes) -> Iterator[None]:
+        """Take what came, a piece of it at each step; at most `limit` bytes, before
+        decoding too."""
         self._raw += len(data)
         self._check(self._raw)
         try:
-            self._feed(data)
+            for piece in self._feed(data):
+                self._decoded += piece
+                self._check(len(self._decoded))
+                yield
         except (zlib.error, brotli.error) as error:
             raise _Failure("the answer cannot be decompressed") from error
 
@@ -332,11 +338,7 @@ class _Body:
         if size > self._limit:
             raise _Failure(f"the answer is over {self._limit / 2**20:g} MiB")
 
-    def _add(self, piece: bytes) -> None:
-        self._decoded += piece
-        self._check(len(self._decoded))
-
-    def _gunzip(self, data: bytes) -> None:
+    def _gunzip(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._ended:
                 if not data.startswith(b"\x1f"):
@@ -344,12 +346,13 @@ class _Body:
                 if self._members == self.MAX_MEMBERS:
                     raise _Failure("the answer is compressed in too many pieces")
                 self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            self._add(self._zlib.decompress(data, self.PIECE))
+            piece = self._zlib.decompress(data, self.PIECE)
             self._ended = self._zlib.eof
             self._members += self._ended
             data = self._zlib.unused_data if self._ended else self._zlib.unconsumed_tail
+            yield piece
 
-    def _inflate(self, data: bytes) -> None:
+    def _inflate(self, data: bytes) -> Iterator[bytes]:
         if self._raw == len(data):
             # Half of the world sends it without the zlib header.
             headed = data[0] & 0x0F == 8
@@ -357,21 +360,21 @@ class _Body:
         more = True
         while more and not self._ended:
             piece = self._zlib.decompress(data, self.PIECE)
-            self._add(piece)
             self._ended = self._zlib.eof
             data = self._zlib.unconsumed_tail
             # All may be taken in, and some not yet given out.
             more = bool(data) or len(piece) == self.PIECE
+            yield piece
 
-    def _unbrotli(self, data: bytes) -> None:
+    def _unbrotli(self, data: bytes) -> Iterator[bytes]:
         more = True
         while more and not self._ended:
             piece = self._brotli.process(data, output_buffer_limit=self.PIECE)
-            self._add(piece)
             self._ended = self._brotli.is_finished()
             data = b""
             # It can take more before it has given all.
             more = bool(piece) or not self._brotli.can_accept_more_data()
+            yield piece
 
 
 class Room:
@@ -534,6 +537,8 @@ class Fetcher:
                 limit=0,
                 force_close=True,
             ),
+            # What comes in while we wait for room.
+            read_bufsize=16 * 1024,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -665,9 +670,9 @@ class Fetcher:
         body = _Body(response.headers.getall("Content-Encoding", []), self._caps.body)
         connection = response.connection and response.connection.protocol
         async for chunk in response.content.iter_any():
-            body.feed(chunk)
-            if journey.share is not None and body.size > journey.share.size:
-                await _hold(journey.share, body.size, clock)
+            for _ in body.feed(chunk):
+                if journey.share is not None and body.size > journey.share.size:
+                    await _hold(journey.share, body.size, clock)
         # A body of no stated length ends with its connection. aiohttp takes a reset
         # for that end, and half a feed would be kept with the validators of the whole.
         if connection is not None and isinstance(connection.exception(), OSError):

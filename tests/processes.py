@@ -12,6 +12,8 @@ from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 EVERY = 0.2  # seconds
+# A child of so many bytes is busy with a hostile feed: it ends after it.
+LARGE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,15 @@ def _columns(stat: Path) -> list[str]:
 class Cost:
     """What one process cost; times in seconds, memory in bytes.
 
-    `peak` is the most that it and its children had together in any sample. The
+    `peak` is the most that it and its children had together in any sample, without
+    children over `LARGE`; `alone` the most that it had itself, `largest` a child. The
     threads' shares are those of the last sample, up to `EVERY` before the end.
     """
 
     seconds: float = 0.0
     peak: int = 0
+    alone: int = 0
+    largest: int = 0
     most_children: int = 0
     whole: Cpu = field(default_factory=Cpu)  # with its children
     threads: dict[int, Cpu] = field(default_factory=dict)
@@ -148,8 +153,9 @@ def _watch(pid: int, cost: Cost, over: threading.Event) -> None:
                 threads[int(task.name)] = _cpu(task / "stat")
         family = descendants(pid)
         cost.most_children = max(cost.most_children, len(family))
-        memory = 0
-        for one in (pid, *family):
-            with suppress(OSError):
-                memory += pss(one)
-        cost.peak = max(cost.peak, memory)
+        with suppress(OSError):
+            alone, children = pss(pid), [pss(child) for child in family]
+            usual = sum(child for child in children if child <= LARGE)
+            cost.alone = max(cost.alone, alone)
+            cost.largest = max(cost.largest, *children, 0)
+            cost.peak = max(cost.peak, alone + usual)

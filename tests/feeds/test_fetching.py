@@ -688,6 +688,26 @@ async def test_a_share_does_not_shrink():
         assert share.size == 60
 
 
+@pytest.mark.parametrize(
+    ("encoding", "bomb"), [("gzip", gzip_bomb(4 << 20)), ("br", brotli_bomb(2 << 20))]
+)
+async def test_a_small_answer_takes_room_for_what_it_becomes(net, encoding, bomb):
+    net.serve("/bomb", encoded(encoding, bomb))
+    room = Room(1_000_000)
+    async with (
+        Fetcher(user_agent="test", allow_private=True) as fetcher,
+        room.share(1000) as share,
+        room.share(1000) as other,
+    ):
+        await other.hold(2_000_000)  # it is the one that is beyond
+        get = asyncio.create_task(fetcher.get(net.url("/bomb"), share=share))
+        await asyncio.sleep(0.5)
+        assert not get.done()
+        other.give_back()
+        assert isinstance(await get, Fetched)
+        assert share.size >= 4 << 20
+
+
 async def test_a_body_waits_for_room_on_our_time(net):
     body = b"x" * 60_000
     net.serve("/large", Answer(body))
