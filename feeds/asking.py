@@ -5,6 +5,7 @@ with the database never waits for a publisher, nor this one for the database.
 """
 
 import asyncio
+import gc
 import os
 import queue
 import resource
@@ -237,6 +238,9 @@ class Network:
     async def _main(self) -> None:
         _give_way()
         _open_many_files()
+        # What is there by now stays. Without it the collector looks at what is new
+        # more often, and finds sooner what failures left behind.
+        gc.freeze()
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
+    closing,
     nullcontext,
 )
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import ada_url
 import aiohttp
@@ -284,6 +285,8 @@ class _Body:
         self._raw = 0
         self._members = 0
         self._decoded = bytearray()
+        self._zlib: Any = None
+        self._brotli: Any = None
         names = [
             name
             for encoding in encodings
@@ -333,6 +336,12 @@ class _Body:
         if not self._ended and self._raw:
             raise _Failure("the answer broke off")
         return bytes(self._decoded)
+
+    def close(self) -> None:
+        """Let go of all memory."""
+        self._decoded = bytearray()
+        self._feed = lambda data: iter(())
+        self._zlib = self._brotli = None
 
     def _check(self, size: int) -> None:
         if size > self._limit:
@@ -667,20 +676,25 @@ class Fetcher:
         response: aiohttp.ClientResponse,
         clock: asyncio.Timeout,
     ) -> Fetched:
-        body = _Body(response.headers.getall("Content-Encoding", []), self._caps.body)
-        connection = response.connection and response.connection.protocol
-        async for chunk in response.content.iter_any():
-            for _ in body.feed(chunk):
-                if journey.share is not None and body.size > journey.share.size:
-                    await _hold(journey.share, body.size, clock)
-        # A body of no stated length ends with its connection. aiohttp takes a reset
-        # for that end, and half a feed would be kept with the validators of the whole.
-        if connection is not None and isinstance(connection.exception(), OSError):
-            raise _Failure("the answer broke off")
+        encodings = response.headers.getall("Content-Encoding", [])
+        # Emptied at once: what a failure leaves behind may stand in a cycle with it,
+        # and that is collected late.
+        with closing(_Body(encodings, self._caps.body)) as body:
+            connection = response.connection and response.connection.protocol
+            async for chunk in response.content.iter_any():
+                for _ in body.feed(chunk):
+                    if journey.share is not None and body.size > journey.share.size:
+                        await _hold(journey.share, body.size, clock)
+            # A body of no stated length ends with its connection. aiohttp takes a
+            # reset for that end, and half a feed would be kept with the validators of
+            # the whole.
+            if connection is not None and isinstance(connection.exception(), OSError):
+                raise _Failure("the answer broke off")
+            whole = body.end()
         etag, last_modified, fresh = _freshness(response)
         return Fetched(
             url=journey.target.href,
-            body=body.end(),
+            body=whole,
             content_type=_line(response.headers.get("Content-Type", "")),
             etag=etag,
             last_modified=last_modified,
