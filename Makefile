@@ -3,15 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
-PURE := feeds/feedlists.py,feeds/planning.py,feeds/politeness.py,feeds/parsing.py,feeds/ranking.py,blacklist/domains.py,blacklist/formats.py
+PURE := feeds/feedlists.py,feeds/planning.py,feeds/politeness.py,feeds/parsing.py,feeds/wellformed.py,feeds/ranking.py,blacklist/domains.py,blacklist/formats.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench format lock clean
+.PHONY: help run test lint fuzz bench format lock clean
 
 help:
 	@echo "make run     set up what is missing and serve on http://127.0.0.1:8000/"
 	@echo "make test    everything that CI checks"
 	@echo "make lint    only ruff, mypy and the import contracts"
+	@echo "make fuzz    100,000 broken feeds through the parser (FEEDS=1000: fewer)"
 	@echo "make bench   measure; results go to benchmarks/results/ (some minutes)"
 	@echo "make format  let ruff write the code its way"
 	@echo "make lock    pin requirements*.in again"
@@ -44,7 +45,11 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+fuzz: .venv/dev
+	$(BIN)/python -m tests.fuzz $(FEEDS)
+
 bench: .venv/dev
+	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.held_lock
 	$(BIN)/python -m benchmarks.blacklist_live
 	$(BIN)/python -m benchmarks.blacklist_reload

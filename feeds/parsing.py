@@ -162,11 +162,11 @@ def _cut(text: str, limit: int) -> str:
 
 def _language(tag: str) -> str:
     """The primary part of a language tag (RFC 5646), in lower case: "en"."""
-    found = _TAG.match(tag.strip())
+    found = _LANGUAGE.match(tag.strip())
     return found[1].lower() if found else ""
 
 
-_TAG: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9_-]*)?$")
+_LANGUAGE: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9_-]*)?$")
 
 
 def web_url(text: str, base: str | None = None) -> str:
@@ -181,10 +181,10 @@ def web_url(text: str, base: str | None = None) -> str:
         url = ada_url.URL(text, base)
     except ValueError:
         return ""
-    if url.protocol not in ("http:", "https:") or url.username or url.password:
-        return ""
     href = url.href
-    return href if len(href) <= URL_LENGTH else ""
+    if len(href) > URL_LENGTH or not href.startswith(("http://", "https://")):
+        return ""
+    return "" if "@" in href and (url.username or url.password) else href
 
 
 # Dates.
@@ -334,7 +334,7 @@ def _permalink(guid: str) -> str:
 def _xml_feed(body: bytes, url: str, content_type: str, now: datetime) -> ParsedFeed:
     read = wellformed.read(body, url=url, content_type=content_type)
     if read is None:
-        read = _any_feed(body, url, content_type)
+        read = by_feedparser(body, url, content_type)
     feed = read.feed
     site_url = web_url(_first(feed, "link"), url)
     language = _language(_first(feed, "language"))
@@ -349,7 +349,7 @@ def _xml_feed(body: bytes, url: str, content_type: str, now: datetime) -> Parsed
     )
 
 
-def _any_feed(body: bytes, url: str, content_type: str) -> wellformed.Read:
+def by_feedparser(body: bytes, url: str, content_type: str) -> wellformed.Read:
     """By feedparser, which makes something of nearly everything, and takes its time."""
     # Only here: the loader itself never parses, and need not carry it.
     import feedparser
@@ -378,7 +378,7 @@ def _xml_entry(entry: dict[str, Any], now: datetime) -> _Raw:
     contents = [_first(content, "value") for content in entry.get("content") or ()]
     dates = (_xml_date(entry, key, now) for key in ("published", "updated", "created"))
     details = [dict.get(entry, "title_detail"), *(entry.get("content") or ())]
-    languages = [_first(detail, "language") for detail in details if detail]
+    languages = [_first(detail, "language") for detail in details]
     return _Raw(
         guid=guid,
         links=[_first(entry, "link"), _permalink(guid)],
@@ -391,8 +391,7 @@ def _xml_entry(entry: dict[str, Any], now: datetime) -> _Raw:
 
 
 def _xml_author(thing: dict[str, Any]) -> str:
-    detail = dict.get(thing, "author_detail")
-    name = _first(detail, "name") if detail else ""
+    name = _first(dict.get(thing, "author_detail"), "name")
     author = name or _first(thing, "author")
     # A mail address is nobody's name, and not ours to publish.
     return "" if "@" in author and " " not in author else author
@@ -403,7 +402,7 @@ def _xml_date(entry: dict[str, Any], key: str, now: datetime) -> datetime | None
     date = _epoch(text)
     parsed = dict.get(entry, f"{key}_parsed")
     # feedparser makes 2010 of the year 10000, and 2000 of -1.
-    if date is None and parsed and not _ODD_YEAR.match(text):
+    if date is None and isinstance(parsed, tuple) and not _ODD_YEAR.match(text):
         try:
             date = datetime.fromtimestamp(calendar.timegm(parsed), UTC)
         except (ValueError, OverflowError, OSError):
@@ -411,9 +410,10 @@ def _xml_date(entry: dict[str, Any], key: str, now: datetime) -> datetime | None
     return _plausible(date, now)
 
 
-def _first(thing: dict[str, Any], key: str) -> str:
-    # dict.get: feedparser's own makes up a date out of another, and warns of it.
-    value = dict.get(thing, key)
+def _first(thing: object, key: str) -> str:
+    # An <author_detail> of the feed's own is a text in the place of a dictionary.
+    # dict.get: feedparser's makes up a date out of another, and warns of it.
+    value = dict.get(thing, key) if isinstance(thing, dict) else None
     return value if isinstance(value, str) else ""
 
 

@@ -44,7 +44,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _DECLARATION: Final = re.compile(
     rb"""<\?xml\s[^>\n]*?(?:encoding=["']([^"'>\n]*)["'][^>\n]*)?\?>"""
 )
-_ELEMENT: Final = re.compile(r"<\w", re.ASCII)
+_ROOT: Final = re.compile(r"<\w", re.ASCII)
 _UTF_8: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 # One byte a character, the first 128 of them ASCII.
 _ONE_BYTE: Final = frozenset(
@@ -64,7 +64,7 @@ def _document(body: bytes, content_type: str) -> str:
     document = plain[declared.end() if declared else 0 :].decode(
         _charset((charset or b"").decode("ascii").lower(), content_type, body is plain)
     )
-    root = _ELEMENT.search(document)
+    root = _ROOT.search(document)
     head = document[: root.start()] if root else document
     # feedparser cuts out what looks like one, even in a comment.
     if "<!DOCTYPE" in head or "<!ENTITY" in head:
@@ -174,38 +174,46 @@ def _prefix(uri: str) -> str | None:
     return NAMESPACES.get(lower)
 
 
+_LONGEST_NAME = 300  # with its namespace; names are remembered from feed to feed
+
+
+def _named(name: str) -> tuple[str | None, str, str]:
+    """feedparser's prefix, the local name and the prefix in the feed."""
+    if len(name) > _LONGEST_NAME:
+        raise _Unsure
+    # "local", "uri local" or "uri local prefix"
+    uri, local, prefix = (*name.split(" "), "")[:3] if " " in name else ("", name, "")
+    return _prefix(uri) if uri else "", local, prefix
+
+
 @lru_cache(maxsize=4096)
 def _tag(name: str) -> tuple[str, bool]:
     """What feedparser calls an element ("dc_creator"), and if it has a prefix."""
-    # "local", "uri local" or "uri local prefix"
-    uri, local, prefix = "", name, ""
-    if " " in name:
-        uri, local, prefix = (*name.split(" "), "")[:3]
-    known = _prefix(uri)
-    if known is not None:
-        prefix = known
+    known, local, own = _named(name)
+    prefix = own if known is None else known
     local = local.lower()
     if local in ("svg", "math"):
         raise _Unsure
     return (f"{prefix.lower()}_{local}" if prefix else local), bool(prefix)
 
 
+@lru_cache(maxsize=4096)
+def _attribute(name: str) -> tuple[str, str]:
+    known, local, own = _named(name)
+    names = (f"{prefix}:{local}" if prefix else local for prefix in (known, own))
+    return cast(tuple[str, str], tuple(name.lower() for name in names))
+
+
 def _attributes(attributes: dict[str, str]) -> dict[str, str]:
-    """By lower-case names, those with a prefix under feedparser's and their own."""
+    """By lower-case names, under feedparser's prefixes and under their own."""
     found: dict[str, str] = {}
-    named: dict[str, str] = {}
+    own: dict[str, str] = {}
     for name, value in attributes.items():
-        uri, local, prefix = "", name, ""
-        if " " in name:
-            uri, local, prefix = (*name.split(" "), "")[:3]
-        known = _prefix(uri) if uri else ""
-        found[(f"{known}:{local}" if known else local).lower()] = value
-        named[(f"{prefix}:{local}" if prefix else local).lower()] = value
-    found |= named
-    for name in ("rel", "type"):
-        if name in found:
-            found[name] = found[name].lower()
-    return found
+        known_as, named = _attribute(name)
+        if named in ("rel", "type"):
+            value = value.lower()
+        found[known_as] = own[named] = value
+    return found | own
 
 
 # Texts, addresses and dates.
@@ -248,28 +256,13 @@ _MONTHS: Final = (
     *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
-_ZONES: Final = dict(
-    zip(
-        (
-            "GMT",
-            "UTC",
-            "UT",
-            "Z",
-            "EDT",
-            "EST",
-            "CDT",
-            "CST",
-            "MDT",
-            "MST",
-            "PDT",
-            "PST",
-        ),
-        (0, 0, 0, 0, -4, -5, -5, -6, -6, -7, -7, -8),
-        strict=True,
-    )
-)
+_ZONES: Final = {"GMT": 0, "UTC": 0, "UT": 0, "Z": 0} | {
+    f"{zone}{season}T": hours + (season == "D")
+    for zone, hours in (("E", -5), ("C", -6), ("M", -7), ("P", -8))
+    for season in "SD"
+}
 _RFC_822: Final = re.compile(
-    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?"
+    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), +)?"
     r"(?P<day>[0-9]{1,2}) (?P<month>[A-Z][a-z]{2}) (?P<year>[0-9]{4}) "
     r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) "
     r"(?P<zone>[+-][0-9]{4}|[A-Z]{1,3})"
@@ -319,16 +312,6 @@ def _ahead(zone: str, minutes: str) -> timedelta:
 _Context = dict[str, Any]
 
 
-class _Open(NamedTuple):
-    """An element that has begun; `text` is where its characters go, if anywhere."""
-
-    ends: Callable[["_Reader", str], None] | None
-    key: str
-    base: str
-    language: str | None
-    text: list[str] | None
-
-
 class _Reader:
     """feedparser's state, as far as it matters to what we take."""
 
@@ -337,9 +320,10 @@ class _Reader:
             raise _Unsure
         self._feed: _Context = {}
         self._entries: list[_Context] = []
+        # The one whose own texts these are, not its source's.
         self._entry: _Context | None = None
         self._source: _Context | None = None
-        self._in_feed = self._in_image = self._in_text_input = False
+        self._in_feed = self._in_entry = self._in_image = self._in_text_input = False
         self._in_author = self._in_owner = False
         self._has_channel = False
         # Where an entry's texts were found: of two the one further out counts.
@@ -348,33 +332,31 @@ class _Reader:
         self._has_content = self._as_content = False
         self._guid_is_link = False
         self._root = ""
-        self._leaf = False
-        self._text: list[str] | None = None
         self._base = url
         self._language: str | None = None
-        self._open: list[_Open] = [_Open(None, "", url, None, None)]
+        # All that is open: base and language around it, and where its text begins.
+        self._open: list[tuple[_Element, str, str | None, int]] = []
+        self._texts: list[str] = []
+        self._leaf = False
         self._prefixes: dict[str, str] = {}
         self._uris: dict[str, str] = {}
 
     def read(self, document: str) -> Read:
-        parser = self._parser = expat.ParserCreate("utf-8", " ")
+        parser = expat.ParserCreate("utf-8", " ")
         parser.namespace_prefixes = True
         parser.buffer_text = True
         parser.StartNamespaceDeclHandler = self._declared
         parser.StartElementHandler = self._started
         parser.EndElementHandler = self._ended
-        try:
-            parser.Parse(document, True)
-        finally:
-            # Or the feed would stay in memory until the next collection.
-            del self._parser
+        parser.CharacterDataHandler = self._texts.append
+        parser.Parse(document, True)
         if self._root not in ("rss", "feed") and not self._entries:
             raise _Unsure
         return Read(self._feed, self._entries)
 
     def _declared(self, prefix: str | None, uri: str | None) -> None:
-        # feedparser knows one namespace by a prefix, and one prefix by a namespace;
-        # whichever came last, even after its element.
+        # feedparser has one namespace a prefix and one prefix a namespace, for all of
+        # the feed, and goes by what was declared last.
         if not uri:
             return
         known = _prefix(uri)
@@ -387,7 +369,7 @@ class _Reader:
         for name in {known, (prefix or "").lower()} - {""}:
             if self._prefixes.setdefault(name, uri) != uri:
                 raise _Unsure
-        if uri == _XLINK and len(self._open) > 1:
+        if uri == _XLINK and self._open:
             raise _Unsure
 
     def _started(self, name: str, attributes: dict[str, str]) -> None:
@@ -395,37 +377,29 @@ class _Reader:
             # Markup within a text.
             raise _Unsure
         tag, prefixed = _tag(name)
+        around = self._base, self._language
         if attributes:
             attributes = _attributes(attributes)
             self._inherit(attributes)
         if self._in_image or self._in_text_input:
             self._within_image(tag, prefixed)
-        outer = self._open[-1].text
-        element = _ELEMENTS.get(tag) or _unknown(tag, attributes)
-        if self._in_person and tag in _ELEMENTS and tag not in _OF_PERSONS:
+        element = _ELEMENTS.get(tag)
+        if element is None:
+            element = _unknown(tag, attributes)
+        elif (self._in_author or self._in_owner) and tag not in _OF_PERSONS:
             raise _Unsure
-        self._text = None
+        self._open.append((element, *around, len(self._texts)))
         element.starts(self, attributes, element.key)
-        if self._text is not outer:
-            self._hear(self._text)
-        self._open.append(
-            _Open(element.ends, element.key, self._base, self._language, self._text)
-        )
 
     def _ended(self, name: str) -> None:
-        closed = self._open[-1]
-        if closed.ends:
-            self._text = closed.text
-            closed.ends(self, closed.key)
+        element, base, language, start = self._open[-1]
+        if element.ends:
+            element.ends(self, element.key)
+        if not element.flows:
+            del self._texts[start:]
         self._open.pop()
+        self._base, self._language = base, language
         self._leaf = False
-        outer = self._open[-1]
-        self._base, self._language = outer.base, outer.language
-        if outer.text is not closed.text:
-            self._hear(outer.text)
-
-    def _hear(self, text: list[str] | None) -> None:
-        self._parser.CharacterDataHandler = None if text is None else text.append
 
     def _inherit(self, attributes: dict[str, str]) -> None:
         language = attributes.get("xml:lang", attributes.get("lang"))
@@ -448,15 +422,6 @@ class _Reader:
 
     # Where what is found belongs.
 
-    @property
-    def _depth(self) -> int:
-        """Of the element that ends, the root's being 1."""
-        return len(self._open) - 1
-
-    @property
-    def _in_person(self) -> bool:
-        return self._in_author or self._in_owner
-
     def _context(self) -> _Context:
         if self._source is not None:
             return self._source
@@ -464,12 +429,13 @@ class _Reader:
             return cast(_Context, self._feed["image"])
         if self._in_text_input:
             return cast(_Context, self._feed["textinput"])
-        return self._feed if self._entry is None else self._entry
+        return self._entries[-1] if self._in_entry else self._feed
 
     def _keep(self, key: str, text: str) -> None:
-        if self._entry is not None and self._source is None:
-            if self._depth <= self._depths.get(key, self._depth):
-                self._depths[key] = self._depth
+        if self._entry is not None:
+            depth = len(self._open)
+            if depth <= self._depths.get(key, depth):
+                self._depths[key] = depth
                 self._entry[key] = text
         elif self._in_feed or self._source is not None:
             self._context()[key] = text
@@ -477,24 +443,16 @@ class _Reader:
     # What begins and ends.
 
     def _listens(self, attributes: _Context, key: str) -> None:
-        self._text, self._leaf = [], True
+        self._leaf = True
 
     def _heard(self) -> str:
-        return "".join(self._text or ()).strip()
+        return "".join(self._texts[self._open[-1][-1] :]).strip()
 
     def _text_ends(self, key: str) -> None:
         self._keep(key, _mended(self._heard()))
 
     def _passes(self, attributes: _Context, key: str) -> None:
         """Of no consequence."""
-
-    def _flows(self, attributes: _Context, key: str) -> None:
-        """Of no consequence, but its text is that of the element around it."""
-        self._text = self._open[-1].text
-
-    def _skips(self, attributes: _Context, key: str) -> None:
-        """Of no consequence, unless it has markup in it."""
-        self._leaf = True
 
     def _declines(self, attributes: _Context, key: str) -> None:
         raise _Unsure
@@ -508,7 +466,7 @@ class _Reader:
             self._feed["language"] = self._language
 
     def _channel_starts(self, attributes: _Context, key: str) -> None:
-        if self._has_channel or self._entry is not None or _CDF & attributes.keys():
+        if self._has_channel or self._in_entry or _CDF & attributes.keys():
             raise _Unsure
         self._in_feed = self._has_channel = True
 
@@ -516,10 +474,9 @@ class _Reader:
         self._in_feed = False
 
     def _entry_starts(self, attributes: _Context, key: str) -> None:
-        if self._entry is not None or self._source is not None:
+        if self._in_entry or self._source is not None or _CDF & attributes.keys():
             raise _Unsure
-        if _CDF & attributes.keys():
-            raise _Unsure
+        self._in_entry = True
         self._entry = {}
         self._entries.append(self._entry)
         self._depths = {}
@@ -529,6 +486,7 @@ class _Reader:
             self._entry["id"] = about
 
     def _entry_ends(self, key: str) -> None:
+        self._in_entry = False
         self._entry = None
         self._has_content = False
 
@@ -536,15 +494,17 @@ class _Reader:
         if self._source is not None:
             raise _Unsure
         self._source = {}
+        self._entry = None
         self._title_depth = -1
 
     def _source_ends(self, key: str) -> None:
         self._source = None
+        self._entry = self._entries[-1] if self._in_entry else None
 
     def _image_starts(self, attributes: _Context, key: str) -> None:
         if self._source is not None:
             raise _Unsure
-        if self._entry is None:
+        if not self._in_entry:
             self._feed.setdefault("image", {})
         self._in_image = True
         self._title_depth = -1
@@ -557,7 +517,7 @@ class _Reader:
             self._context()["image"] = {}
 
     def _text_input_starts(self, attributes: _Context, key: str) -> None:
-        if self._entry is not None or self._source is not None:
+        if self._in_entry or self._source is not None:
             raise _Unsure
         self._feed.setdefault("textinput", {})
         self._in_text_input = True
@@ -569,7 +529,6 @@ class _Reader:
     def _setting_starts(self, attributes: _Context, key: str) -> None:
         # Not what is in it, but its attributes.
         self._context()[key] = ""
-        self._flows(attributes, key)
 
     def _chapter_starts(self, attributes: _Context, key: str) -> None:
         if "start" not in attributes:
@@ -585,14 +544,14 @@ class _Reader:
         self._listens(attributes, key)
 
     def _title_ends(self, key: str) -> None:
-        text = _mended(self._heard())
+        text, depth = _mended(self._heard()), len(self._open)
         # The first title counts, unless a picture or the like came in between.
-        if not -1 < self._title_depth <= self._depth:
+        if not -1 < self._title_depth <= depth:
             self._keep("title", text)
-            if self._entry is not None and self._source is None:
+            if self._entry is not None:
                 self._entry["title_detail"] = {"language": self._language}
         if text and key != "media":
-            self._title_depth = self._depth
+            self._title_depth = depth
 
     def _body_starts(self, attributes: _Context, key: str) -> None:
         self._content_starts(attributes, key)
@@ -600,7 +559,7 @@ class _Reader:
 
     def _body_ends(self, key: str) -> None:
         text = _mended(self._heard())
-        if self._entry is not None and self._source is None:
+        if self._entry is not None:
             content = {"value": text, "language": self._language}
             self._entry.setdefault("content", []).append(content)
         self._context().setdefault("summary", text)
@@ -615,7 +574,7 @@ class _Reader:
         if self._as_content:
             self._body_ends(key)
             return
-        if self._entry is not None and self._source is None:
+        if self._entry is not None:
             key = "summary"
         self._text_ends(key)
 
@@ -624,9 +583,8 @@ class _Reader:
     def _link_starts(self, attributes: _Context, key: str) -> None:
         address = attributes.get("url", attributes.get("uri")) or attributes.get("href")
         if address is None:
-            self._listens(attributes, key)
+            self._leaf = True
             return
-        self._flows(attributes, key)
         kind = attributes.get("type", "text/html")
         if attributes.get("rel", "alternate") == "alternate" and kind in _HTML_TYPES:
             self._context()["link"] = _joined(self._base, address)
@@ -636,7 +594,7 @@ class _Reader:
             return
         text = self._heard()
         text = _mended(text and _joined(self._base, text))
-        if self._entry is not None and self._source is None:
+        if self._entry is not None:
             if not self._in_image:
                 text = text.replace("&amp;", "&")
                 self._entry["link"] = _REFERENCE.sub(r"&\1", text)
@@ -662,14 +620,13 @@ class _Reader:
             # Of some of these feedparser dies.
             raise _Unsure
         self._keep(key, text)
-        if self._entry is not None and self._source is None:
+        if self._entry is not None:
             self._entry[f"{key}_parsed"] = _time(text)
 
     # Persons.
 
     def _author_starts(self, attributes: _Context, key: str) -> None:
         self._in_author = True
-        self._text = []
         self._context().setdefault("authors", []).append({})
 
     def _author_ends(self, key: str) -> None:
@@ -711,6 +668,7 @@ class _Reader:
             detail |= {"email": mail} if mail else {}
 
 
+_MAIL_LIKE: Final = re.compile(r"[A-Za-z0-9_.+-]@[A-Za-z0-9\[-]")
 _MAIL: Final = r"(?P<mail>[A-Za-z0-9_.+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,4})"
 _NAME: Final = "(?P<name>[^()@<>&]*)"
 _NAMES_AND_MAILS: Final = tuple(
@@ -725,7 +683,7 @@ _REFERENCE: Final = re.compile("&([A-Za-z0-9_]+);")
 
 
 def _name_and_mail(text: str) -> tuple[str, str]:
-    if "@" not in text:
+    if not _MAIL_LIKE.search(text):
         return text, ""
     for pattern in _NAMES_AND_MAILS:
         if found := pattern.fullmatch(text):
@@ -734,6 +692,7 @@ def _name_and_mail(text: str) -> tuple[str, str]:
     raise _Unsure
 
 
+# In CDF, feedparser's oldest format, a channel and an item have these.
 _CDF: Final = frozenset({"href", "lastmod"})
 _OF_IMAGES: Final = frozenset(
     {"title", "link", "description", "url", "href", "width", "height"}
@@ -746,6 +705,7 @@ class _Element(NamedTuple):
     starts: Callable[[_Reader, _Context, str], None]
     ends: Callable[[_Reader, str], None] | None = None
     key: str = ""
+    flows: bool = False  # its text is that of the element around it
 
 
 def _elements(names: str, *element: Any) -> dict[str, _Element]:
@@ -811,7 +771,7 @@ _ELEMENTS: Final = {
         "admin_generatoragent admin_errorreportsto georss_point georss_line "
         "georss_polygon georss_box media_category media_credit media_rating "
         "media_restriction media_license media_player media_thumbnail",
-        _R._skips,
+        _R._listens,
     ),
     **_elements(
         "abstract body xhtml_body fullitem tags newlocation expirationdate where geom "
@@ -832,14 +792,14 @@ _OF_PERSONS: Final = frozenset(
     {"name", "itunes_name", "email", "itunes_email", "url", "uri", "homepage"}
 )
 _SETTINGS: Final = frozenset({"ttl", "sy_updateperiod", "sy_updatefrequency"})
-_EMPTY: Final = _Element(_R._passes)
-_OPAQUE: Final = _Element(_R._flows)
+_IGNORED: Final = _Element(_R._passes)
+_WITH_ATTRIBUTES: Final = _Element(_R._passes, flows=True)
 
 
 def _unknown(tag: str, attributes: _Context) -> _Element:
     """What feedparser has no rule for it keeps as a text, or as its attributes."""
     if tag not in _SETTINGS:
-        return _OPAQUE if attributes else _EMPTY
+        return _WITH_ATTRIBUTES if attributes else _IGNORED
     if attributes:
-        return _Element(_R._setting_starts, None, tag)
+        return _Element(_R._setting_starts, None, tag, flows=True)
     return _Element(_R._listens, _R._text_ends, tag)

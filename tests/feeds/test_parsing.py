@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
+from unicodedata import category
 
 import pytest
 
@@ -29,6 +30,7 @@ from feeds.parsing import (
     web_url,
 )
 from tests.feeds.internet import SITE, atom, json_feed, rss09, rss1, rss2
+from tests.feeds.mutation import any_case, check, examined
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 URL = "https://blog.example/feed.xml"
@@ -277,6 +279,23 @@ def test_a_huge_text_costs_little(piece):
     assert time.process_time() - started < 2
 
 
+def test_only_what_cannot_be_seen_is_taken_out():
+    hidden = {
+        *(char for char in map(chr, range(0x110000)) if category(char) in ("Cc", "Cs")),
+        *"\u061c\u200b\u200e\u200f\u2060\ufeff\ufff9\ufffa\ufffb",
+        *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))),
+        *(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)),
+    }
+    spaces = "\t\n\v\f\r\x85"
+    for count in (0x80, 0x110000):
+        chars = [chr(code) for code in range(count)]
+        assert parsing._printable("".join(chars)) == "".join(
+            " " if char in spaces else char
+            for char in chars
+            if char in spaces or char not in hidden
+        )
+
+
 def test_titles_and_all_else_are_plain_and_fit():
     long = "&lt;b&gt;word&lt;/b&gt; " * 2000
     feed = parse(
@@ -347,6 +366,15 @@ def test_the_excerpt_is_the_first_text_there_is(inside, excerpt):
 )
 def test_authors(inside, author):
     assert item(inside).author == author
+
+
+def test_a_feed_cannot_put_texts_in_the_place_of_what_the_parser_found():
+    entry = item(
+        "<author>Ann</author><author_detail>x</author_detail><title_detail>x"
+        "</title_detail><pubDate>2026-01-05</pubDate><published_parsed>x"
+        "</published_parsed><updated_parsed>2026</updated_parsed>"
+    )
+    assert (entry.author, entry.language, entry.published_at) == ("Ann", "", None)
 
 
 def test_the_feeds_author_is_that_of_its_entries():
@@ -677,71 +705,12 @@ def test_odd_feeds_are_read_or_refused(body):
     check(feed)
 
 
-def check(feed: ParsedFeed) -> None:
-    """Nothing that could not be stored or shown."""
-    texts = [feed.title, feed.description, feed.language]
-    assert len(feed.entries) <= 500
-    for entry in feed.entries:
-        texts += [entry.title, entry.author, entry.excerpt, entry.language, entry.guid]
-        assert len(entry.title) <= 500
-        assert len(entry.author) <= 200
-        assert len(entry.excerpt) <= 200
-        assert len(entry.guid) <= 1000
-        assert len(entry.language) <= 3
-        assert entry.url.startswith(("http://", "https://"))
-        assert len(entry.url) <= 2000
-        assert entry.url.isascii()
-        if entry.published_at:
-            assert parsing.EARLIEST <= entry.published_at <= NOW + timedelta(days=2)
-    assert feed.site_url == "" or feed.site_url.startswith(("http://", "https://"))
-    for text in texts:
-        assert "\0" not in text
-        text.encode()
-
-
-def mutated(body: bytes, rng: Random) -> bytes:
-    """`body` with a few pieces cut, doubled, moved, or replaced by something odd."""
-    odd = [
-        *(b"\x00", b"\xff\xfe", b"<", b">", b"&", b"]]>", b"<![CDATA[", b"<!--", b'"'),
-        *(b"<!DOCTYPE a [", b"&#xd800;", b"&#99999999999;", b"9" * 30, b"\xed\xa0\x80"),
-        *(b"<title>", b"</item>", b"<entry>", b'xml:base="\xff://["', b"10000-01-01"),
-        *(b'<?xml version="1.0" encoding="', b"utf-16", b"[" * 50, b"xmlns:a=", b"\r"),
-        *(b"http://[", b"javascript:", b"%", b"+99:99", b"-0001", b"base64", b"{}"),
-    ]
-    for _ in range(rng.randint(1, 6)):
-        start = rng.randrange(len(body) + 1)
-        end = min(len(body), start + rng.choice([0, 1, 5, 30, 200]))
-        piece = rng.choice(
-            [b"", rng.choice(odd), body[start:end] * 2, rng.randbytes(3)]
-        )
-        body = body[:start] + piece + body[end:]
-    return body
-
-
 def test_2000_mutated_feeds_are_read_or_refused():
+    # By the fast reader exactly as by feedparser; `make fuzz` tries many more.
     rng = Random(20261123)
-    bodies = [rss2(), rss1(), atom(), json_feed(), rss09(), rss2().replace(b"p", b"b")]
-    read = 0
-    for _ in range(2000):
-        try:
-            feed = parse(
-                mutated(rng.choice(bodies), rng),
-                url=rng.choice([URL, "http://[", "", "\udc80"]),
-                content_type=rng.choice(
-                    [
-                        "application/xml",
-                        "",
-                        "text/xml; charset=\udcff",
-                        "text/plain",
-                        "é",
-                    ]
-                ),
-            )
-        except ParseError:
-            continue
-        check(feed)
-        read += 1
-    assert read > 500
+    outcomes = [examined(any_case(rng)) for _ in range(2000)]
+    assert sum(outcome.read for outcome in outcomes) > 1000
+    assert sum(outcome.taken for outcome in outcomes) > 300
 
 
 # Autodiscovery.
