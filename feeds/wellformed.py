@@ -41,8 +41,9 @@ class _Unsure(Exception):
 # Bytes.
 
 _BOM: Final = b"\xef\xbb\xbf"
+# ASCII, of one line, as they nearly all are.
 _DECLARATION: Final = re.compile(
-    rb"""<\?xml\s[^>\n]*?(?:encoding=["']([^"'>\n]*)["'][^>\n]*)?\?>"""
+    rb"""<\?xml[ \t][\t -=?-~]*?(?:encoding=["']([ -!#-&(-=?-~]*)["'][\t -=?-~]*)?\?>"""
 )
 _ROOT: Final = re.compile(r"<\w", re.ASCII)
 _UTF_8: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
@@ -615,7 +616,7 @@ class _Reader:
             self._context().setdefault("link", text)
 
     def _date_ends(self, key: str) -> None:
-        text = _mended(self._heard())
+        text = self._heard()
         if "/" in text:
             # Of some of these feedparser dies.
             raise _Unsure
@@ -642,8 +643,6 @@ class _Reader:
 
     def _part_of_person_ends(self, key: str) -> None:
         text = self._heard()
-        if key == "href":
-            text = _mended(text and _joined(self._base, text))
         context = self._context()
         if self._in_author:
             context.setdefault("author_detail", {})[key] = text
