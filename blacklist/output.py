@@ -26,6 +26,7 @@ def database_errors() -> Iterator[None]:
 def format_of(file: str | None, formats: Iterable[str], default: str) -> str:
     """The format that a file's name asks for by its ending, else the default."""
     ending = Path(file or "").suffix.lower().removeprefix(".")
+    ending = {"txt": "text"}.get(ending, ending)
     return ending if ending in formats else default
 
 

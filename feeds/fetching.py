@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
 import time
@@ -716,7 +717,7 @@ class Fetcher:
                 return _Failure(
                     reason.format(
                         host=journey.target.host,
-                        cause=_line(getattr(cause, "strerror", "") or cause, 100),
+                        cause=_line(_said(cause), 100),
                         status=getattr(error, "status", ""),
                     )
                 )
@@ -744,6 +745,14 @@ async def _hold(share: Share, size: int, clock: asyncio.Timeout) -> None:
     await share.hold(size + _Body.PIECE)
     if until is not None:
         clock.reschedule(until + loop.time() - waits)
+
+
+def _said(cause: BaseException) -> str:
+    # asyncio's own words hold an address in Python's spelling.
+    number = getattr(cause, "errno", None) or 0
+    if number > 0:
+        return os.strerror(number)
+    return getattr(cause, "strerror", None) or str(cause)
 
 
 def _freshness(

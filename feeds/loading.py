@@ -166,18 +166,18 @@ class _Fault:
         ours = politeness.our_fault(told.count(False), len(told))
         if patient and len(told) < FETCHES_TO_JUDGE // 2:
             ours = not any(told)
-        self._tell(ours and len(told) >= FETCHES_TO_JUDGE // 2)
+        self._tell(ours and len(told) >= FETCHES_TO_JUDGE // 2, again=any(told))
         return ours
 
-    def _tell(self, ours: bool) -> None:
+    def _tell(self, ours: bool, *, again: bool) -> None:
         if ours and not self._said:
             logger.warning(
                 "Hardly any site answers: the network here seems to be down. "
                 "No feed counts as failing; trying again in some minutes."
             )
-        elif self._said and not ours:
-            logger.warning("Sites answer again.")
-        self._said = ours
+        elif self._said and not ours and again:
+            logger.info("Sites answer again.")
+        self._said = ours or (self._said and not again)
 
 
 # The conductor
@@ -215,6 +215,8 @@ class Loader:
         self._renewed_at = float("-inf")
         self._plan = self._new_plan()
         self.fault = _Fault()
+        # Platforms that another loader has, or had when it was killed.
+        self.busy = 0
         self._let_go: list[str] = []
         self._held: dict[str, datetime] = {}
         self._held_at = float("-inf")
@@ -509,6 +511,7 @@ class Loader:
         after = copy(feed)
         after.next_fetch_at = now + POSTPONED * self._rng.uniform(1, 2)
         after.fetch_wanted_at = None
+        after.last_error = _line(f"put off, not its fault: {reason}")
         return _Change(after, Postponed(after, reason))
 
     def failed(self, feed: Feed, reason: str, kind: str, now: datetime) -> "_Change":
@@ -715,6 +718,7 @@ class _Run:
         if self._busy and now - self._tried_at >= 1:
             self._tried_at = now
             self._plan.put_back(self._busy)
+        self._loader.busy = len(self._busy)
         names = self._plan.to_claim(self._loader.jobs - self._plan.claimed)
         if not names:
             return
@@ -744,7 +748,7 @@ class _Run:
             for pk in set(chunk) - self._asked.keys():
                 self._plan.answered(pk, asked=False)
                 self._plan.settled(pk)
-                self._left.append((pk, "another loader had it, or it is not due"))
+                self._left.append((pk, "another loader had it, or it is not due now"))
 
     def _receive(self) -> list[tuple[Feed, int, asking.Answer]]:
         answers: list[tuple[Feed, int, asking.Answer]] = []

@@ -560,7 +560,7 @@ def load_all(world: World, folder: Path, stack: contextlib.ExitStack) -> None:
 
 
 def forget() -> None:
-    for model in (Feed, Category, HeldHost, PoolState):
+    for model in (Feed, Category, HeldHost, PlatformClaim, PoolState):
         model.objects.all().delete()
 
 

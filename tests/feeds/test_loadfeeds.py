@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -167,6 +168,11 @@ def test_bad_input_on_a_pipe_is_one_clear_line(
     assert not Feed.objects.exists()
 
 
+def test_only_web_addresses_are_addresses(command):
+    with pytest.raises(CommandError, match="only http:// and https:// addresses"):
+        command("ftp://example.com/list")
+
+
 def test_a_file_that_is_not_there_and_a_folder(command, given, tmp_path):
     good = given("https://good.example/feed\n")
     for bad, message in ((tmp_path / "none", "No such file"), (tmp_path, "folder")):
@@ -290,6 +296,30 @@ def test_without_a_source_it_fetches_what_is_due(net, command):
     assert [row["canonical_url"] for row in done.rows] == [urls[0]]
     assert "Nothing is due." in command().out
     assert len(command(all=True).rows) == 2
+
+
+def test_what_another_loader_did_is_told(net, command, given):
+    (good, bad) = map(net.url, ("/rss2.xml", "/nothing.xml"))
+    storing.add_feeds(map(FeedSpec, (good, bad)), now=timezone.now())
+    until, now = timezone.now() + timedelta(seconds=1), timezone.now()
+    PlatformClaim.objects.create(platform="127.0.0.1", holder="another", until=until)
+    source = given(f"{good}\n{bad}")
+
+    def fetch_meanwhile(*args):
+        Feed.objects.update(next_fetch_at=until + timedelta(1), last_fetched_at=now)
+        Feed.objects.filter(url=bad).update(last_error="the server answered 404")
+        connection.close()
+
+    timer = threading.Timer(0.5, fetch_meanwhile)
+    timer.start()
+    done = command(source)
+    timer.join()
+    assert [row["outcome"] for row in done.rows] == ["left", "left"]
+    assert done.rows[0]["reason"].startswith("fetched 20")
+    assert done.rows[1]["reason"].endswith(": the server answered 404")
+    assert "another loader" in done.out
+    again = command(source)
+    assert "the server answered 404, next fetch" in again.rows[1]["reason"]
 
 
 def test_only_the_feeds_of_a_source_are_fetched(net, command, given):
@@ -471,6 +501,15 @@ def test_ctrl_c_keeps_what_it_had(net, many):
     assert not PlatformClaim.objects.exclude(holder="").exists()
 
 
+def test_sigterm_is_a_ctrl_c(net, many):
+    process = start(net, many)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run it again" in err
+    assert "loaded" in out
+
+
 def test_killed_and_run_again_nothing_is_lost_or_doubled(net, many, command, settings):
     process = start(net, many)
     process.kill()
@@ -506,6 +545,14 @@ def test_importing_an_export_changes_nothing(command, tmp_path, name):
         told = ("identity", "title", "site_url", "host", "language", "category_id")
         fresh = set(Feed.objects.values_list(*told))
         assert fresh == {tuple(row[key] for key in told) for row in before}
+
+
+def test_the_ending_of_a_file_says_its_format(tmp_path):
+    storing.add_feeds([FeedSpec("https://a.example/")], now=timezone.now())
+    path, err = tmp_path / "feeds.txt", io.StringIO()
+    call_command("exportfeeds", str(path), stderr=err)
+    assert path.read_text() == "https://a.example/\n"
+    assert "1 feed as text" in err.getvalue()
 
 
 def test_an_export_goes_to_standard_output(command):

@@ -241,7 +241,7 @@ def test_without_a_network_it_is_quiet_and_no_feed_fails(settings):
         wait_for(lambda: not Feed.objects.filter(next_fetch_at__lt=before).exists(), 60)
         process.terminate()
         _, err = process.communicate(timeout=20)
-    assert not Feed.objects.exclude(failures=0, last_error="").exists()
+    assert not Feed.objects.exclude(failures=0).exists()
     assert len(err.strip().splitlines()) == 2  # the reason, and "Stopped."
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.utils.translation import ngettext
 
 from blacklist import output
 from feeds import feedlists
@@ -33,7 +34,8 @@ class Command(BaseCommand):
         pieces = feedlists.write(specs, format)
         output.write(pieces, options["file"], self.stdout)
         if options["file"] not in (None, "-"):
-            self.stderr.write(f"Wrote {options['file']}.")
+            count = ngettext("%d feed", "%d feeds", len(specs)) % len(specs)
+            self.stderr.write(f"Wrote {options['file']} ({count} as {format}).")
 
 
 def _specs() -> list[FeedSpec]:

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import signal
 import sys
+import threading
 import time
 from argparse import ArgumentTypeError
 from collections import Counter
@@ -82,8 +84,8 @@ def _told(outcome: loading.Outcome) -> tuple[str, str]:
             return "held", f"asked us to come back after {until:%Y-%m-%d %H:%M} UTC"
         case loading.Postponed(reason=reason):
             return "postponed", f"{reason} (not the feed's fault: not counted)"
-        case loading.Left(reason=reason):
-            return "left", reason
+        case loading.Left(feed=feed, reason=reason):
+            return "left", _how_it_is(feed) or reason
     raise AssertionError(outcome)
 
 
@@ -117,7 +119,7 @@ class Command(BaseCommand):
         )
         add("--report", metavar="FILE", help="write a CSV with a row per line read")
         add("--json", action="store_true", help="print the counts as JSON")
-        add("--quiet", action="store_true", help="print errors only")
+        add("--quiet", action="store_true", help="print only what stops it")
         add("--no-progress", action="store_true", help="show no progress")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -130,7 +132,7 @@ class Command(BaseCommand):
         if options["no_fetch"] and not options["sources"] and not options["starter"]:
             raise CommandError("Nothing to do: name a SOURCE, or leave out --no-fetch.")
         try:
-            with loading.Loader(jobs=options["jobs"]) as self.loader:
+            with _terminable(), loading.Loader(jobs=options["jobs"]) as self.loader:
                 self._load()
             cache.flush_hits()
         except KeyboardInterrupt:
@@ -144,9 +146,9 @@ class Command(BaseCommand):
             sys.exit(130)
         except Error as error:
             raise CommandError(
-                f"The database says: {' '.join(str(error).split())}. What was loaded "
-                "is kept; run it again to go on (manage.py migrate first, if the "
-                "database is new)."
+                f"The database says: {' '.join(str(error).split())}. Run manage.py "
+                "migrate first, if it is new; else run this again to go on: what was "
+                "loaded is kept."
             ) from error
         self._finish()
 
@@ -201,6 +203,10 @@ class Command(BaseCommand):
             return feedlists.read(sys.stdin.buffer.read(), source="standard input")
         if source.lower().startswith(("http://", "https://")):
             return self.loader.read_address(source)
+        if "://" in source:
+            raise feedlists.FeedListError(
+                "only http:// and https:// addresses can be read."
+            )
         path = Path(source)
         if path.is_dir():
             raise feedlists.FeedListError("it is a folder. Name the files in it.")
@@ -364,6 +370,9 @@ class Command(BaseCommand):
             told.append(f"about {_length(left.seconds)} left")
         if left.waiting:
             told.append(f"waiting for {left.waiting}")
+        if self.loader.busy:
+            most = f"at most {self.loader.lease:.0f} s if it was killed"
+            told.append(f"another loader has {self.loader.busy:,} sites ({most})")
         return ", ".join(told)
 
     def _seconds_left(self) -> "_Left":
@@ -430,12 +439,15 @@ class Command(BaseCommand):
             yield from self._bad_lines()
         seconds = time.monotonic() - self.started
         if fetched := _listed(tally.fetched):
-            yield f"Feeds: {fetched}, in {seconds:.1f} s."
+            took = "" if self.options["dry_run"] else f", in {seconds:.1f} s"
+            yield f"Feeds: {fetched}{took}."
         elif not self.options["no_fetch"] and not self.options["starter"]:
             nothing_good = tally.read and tally.read.keys() <= {"bad", "skipped"}
             yield "Nothing to fetch." if nothing_good else "Nothing is due."
         if tally.kinds:
             yield f"Failures: {_listed(tally.kinds)}."
+        if tally.fetched["left"]:
+            yield "What was left another loader (work, for one) has or has fetched."
         if tally.new or tally.updated or tally.fetched["loaded"]:
             yield f"Entries: {tally.new:,} new, {tally.updated:,} changed."
 
@@ -447,13 +459,22 @@ class Command(BaseCommand):
             yield f"  and {len(bad) - SHOWN:,} more; --report FILE lists all."
 
 
+def _how_it_is(feed: Feed) -> str:
+    """What came of a feed when it was last fetched, by whomever."""
+    if feed.last_fetched_at is None:
+        return feed.last_error
+    fetched = f"fetched {feed.last_fetched_at:%Y-%m-%d %H:%M} UTC"
+    return f"{fetched}: {feed.last_error}" if feed.last_error else fetched
+
+
 def _why_not(feed: Feed, now: datetime, *, everything: bool) -> tuple[str, str] | None:
     if not feed.active:
         return "paused", feed.last_error
     if feed.next_fetch_at is None:
         return "gone", feed.last_error
     if feed.next_fetch_at > now and not everything:
-        return "not due", f"next fetch {feed.next_fetch_at:%Y-%m-%d %H:%M} UTC"
+        due = f"next fetch {feed.next_fetch_at:%Y-%m-%d %H:%M} UTC"
+        return "not due", ", ".join(filter(None, [_how_it_is(feed), due]))
     return None
 
 
@@ -475,6 +496,19 @@ def _host(text: str) -> str:
     if host is None:
         raise ArgumentTypeError(f"{text!r}: use a host such as example.com")
     return host.removeprefix("www.")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM for a Ctrl-C: both keep what was loaded, and tell."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Left(NamedTuple):
