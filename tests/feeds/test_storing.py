@@ -1,8 +1,10 @@
 """Feeds and entries into rows: what is the same, what is new, what stays."""
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 from django.db import connection, transaction
@@ -113,6 +115,56 @@ def test_a_route_in_the_fragment_is_a_page_of_its_own():
 @pytest.mark.parametrize("url", ["", "javascript:x", "https://", "http://a..b/"])
 def test_what_is_no_address_has_no_identity(url):
     assert storing.feed_identity(url) == storing.entry_identity(url) == ""
+
+
+def test_an_ordinary_address_is_folded_as_the_parser_would(monkeypatch):
+    rng = Random(20261128)
+    pieces = [
+        "a",
+        "B",
+        "-",
+        ".",
+        "..",
+        "/",
+        "//",
+        "%2e",
+        "%41",
+        "?",
+        "#",
+        "&",
+        "=",
+        ":",
+    ]
+    pieces += [
+        ";",
+        "é",
+        "'",
+        '"',
+        " ",
+        "~",
+        "xn--",
+        "www.",
+        "0x7f",
+        "1",
+        "\\",
+        "@",
+        "_",
+    ]
+    hosts = ["a.example", "www.a.example", "A.example", "xn--a.example", "1.2.3.4"]
+    hosts += ["a-.example", "a..example", "a.example.", "a.1", "x" * 64 + ".example"]
+    hosts += [".".join(["a" * 50] * 6) + ".example", "a_b.example", "a.example:80"]
+    urls = [
+        rng.choice(["http://", "https://", "HTTP://"])
+        + rng.choice(hosts)
+        + rng.choice(["/", "/", "", "?", "#"])
+        + "".join(rng.choices(pieces, k=rng.randrange(7)))
+        for _ in range(20_000)
+    ]
+    quick = [(storing.entry_identity(url), storing.feed_identity(url)) for url in urls]
+    assert sum(bool(storing._ORDINARY.fullmatch(url)) for url in urls) > 500
+    monkeypatch.setattr(storing, "_ORDINARY", re.compile("(?!)"))
+    slow = [(storing.entry_identity(url), storing.feed_identity(url)) for url in urls]
+    assert quick == slow
 
 
 def test_the_real_list_has_78_duplicates():
