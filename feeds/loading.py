@@ -266,9 +266,11 @@ class Loader:
                 tick()
                 yield from run.step()
         except BaseException:
-            # It may have been cut off in the middle of a statement: what is cleaned
-            # up on that connection would fail, and hide why we end.
-            connection.close()
+            # Where it was cut off in the middle of a statement, what is cleaned up on
+            # that connection would fail, and hide why we end. Not closed if it is
+            # good: what still reads from it would complain.
+            if connection.connection is not None and not connection.is_usable():
+                connection.close()
             with suppress(Error):
                 self.stop_asking()
             raise
