@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -132,7 +133,7 @@ class Command(BaseCommand):
         if options["no_fetch"] and not options["sources"] and not options["starter"]:
             raise CommandError("Nothing to do: name a SOURCE, or leave out --no-fetch.")
         try:
-            with _terminable(), loading.Loader(jobs=options["jobs"]) as self.loader:
+            with self._stoppable(), loading.Loader(jobs=options["jobs"]) as self.loader:
                 self._load()
             cache.flush_hits()
         except KeyboardInterrupt:
@@ -151,6 +152,28 @@ class Command(BaseCommand):
                 "loaded is kept."
             ) from error
         self._finish()
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Take SIGTERM for a Ctrl-C; while feeds are fetched both wait for the next
+        tick, so that no statement is cut off."""
+        self.fetching = self.stopped = False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.stopped or not self.fetching:
+                raise KeyboardInterrupt
+            self.stopped = True
+
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, stop) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _load(self) -> None:
         feeds = self._feeds_to_fetch()
@@ -310,8 +333,15 @@ class Command(BaseCommand):
                 self.by_feed[pk].reason = "not fetched: over --limit"
         del feeds[limit:]
         self.total, self.fetching_since = len(feeds), time.monotonic()
+        self.fetching = True
+
+        def tick() -> None:
+            if self.stopped:
+                raise KeyboardInterrupt
+            show()
+
         with (
-            self._progress() as tick,
+            self._progress() as show,
             # Closed now, not when it is collected: it frees what it has claimed.
             closing(
                 self.loader.load(
@@ -496,19 +526,6 @@ def _host(text: str) -> str:
     if host is None:
         raise ArgumentTypeError(f"{text!r}: use a host such as example.com")
     return host.removeprefix("www.")
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Take SIGTERM for a Ctrl-C: both keep what was loaded, and tell."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Left(NamedTuple):
