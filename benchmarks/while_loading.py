@@ -22,11 +22,12 @@ from tests.serving import ROOT, Server, manage
 
 CALLS_A_SECOND = 50
 WARM_UP = 3.0  # seconds
-LONG_ENOUGH = 10_000  # feeds; the loader is stopped when the time is over
+ROUNDS = 3
+LONG_ENOUGH = 20_000  # feeds; the loader is stopped when the time is over
 
 
 def measure(seconds: float, jobs: int = 0) -> str:
-    """So many seconds idle, then so many beside a loader; as Markdown."""
+    """So many seconds idle, then so many beside a loader, in turn; as Markdown."""
     with (
         BigInternet(Habits()) as net,
         starter_site(workers=2, threads=4, NUM_PROXIES=1) as site,
@@ -59,25 +60,33 @@ async def _phases(
             ids = [entry["id"] for entry in (await response.json())["results"]]
         beat = asyncio.create_task(_beat(session, ids, calls))
         await asyncio.sleep(WARM_UP)
-        idle_from = time.monotonic()
-        await asyncio.sleep(seconds)
-        idle_until = time.monotonic()
-        loader = await _start_loader(site, net, path, jobs)
-        while not (await asyncio.to_thread(net.take_log)).requests:
-            await asyncio.sleep(0.2)
-        loading_from = time.monotonic()
-        await asyncio.sleep(seconds)
-        over = time.monotonic()
-        assert loader.returncode is None, "the loader ended too early"
-        loader.kill()
-        await loader.wait()
+        idle: list[tuple[float, float]] = []
+        loading: list[tuple[float, float]] = []
+        asked = 0
+        for _ in range(ROUNDS):
+            idle.append(await _pass(seconds))
+            loader = await _start_loader(site, net, path, jobs)
+            while not (await asyncio.to_thread(net.take_log)).requests:
+                await asyncio.sleep(0.2)
+            loading.append(await _pass(seconds))
+            asked += len((await asyncio.to_thread(net.take_log)).requests)
+            assert loader.returncode is None, "the loader ended too early"
+            # Not killed: the next one would wait for what this one has claimed.
+            loader.terminate()
+            await loader.wait()
         beat.cancel()
         await asyncio.gather(beat, return_exceptions=True)
-    log = net.take_log()
-    return [
-        Phase("idle", [c for c in calls if idle_from <= c.began < idle_until]),
-        Phase("loading", [c for c in calls if loading_from <= c.began < over]),
-    ], len(log.requests) / log.seconds()
+    phases = [
+        Phase(name, [c for c in calls if any(a <= c.began < b for a, b in times)])
+        for name, times in (("idle", idle), ("loading", loading))
+    ]
+    return phases, asked / seconds / ROUNDS
+
+
+async def _pass(seconds: float) -> tuple[float, float]:
+    began = time.monotonic()
+    await asyncio.sleep(seconds)
+    return began, time.monotonic()
 
 
 async def _start_loader(
@@ -89,6 +98,8 @@ async def _start_loader(
         *(["--jobs", str(jobs)] if jobs else []),
         cwd=ROOT,
         env=environ | {name: str(value) for name, value in NO_PAUSES.items()},
+        # As from another terminal: many systems share the processor by sessions.
+        start_new_session=True,
     )
 
 

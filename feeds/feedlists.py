@@ -89,7 +89,7 @@ def address(text: str) -> str:
     if " " in text or not text.isprintable():
         raise BadAddress("spaces or control characters in the address")
     if not re.match(r"https?:", text, re.IGNORECASE):
-        raise BadAddress("not an http:// or https:// address")
+        raise BadAddress("it does not begin with http:// or https://")
     if domains.host_of(text) is None:
         raise BadAddress("no valid host name in the address")
     url = ada_url.URL(text)

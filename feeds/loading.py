@@ -479,7 +479,7 @@ class Loader:
 
     def _error(self, feed: Feed, answer: FetchError, now: datetime) -> "_Change":
         if answer.refused:
-            return self.failed(feed, answer.reason, "refused", now)
+            return self.failed(feed, answer.reason, "not allowed", now)
         if answer.gone:
             after = _failing(feed, answer.reason, now)
             after.next_fetch_at = None

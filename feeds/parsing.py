@@ -28,7 +28,7 @@ import ada_url
 import nh3
 import orjson
 
-from feeds import wellformed
+from feeds import niceness, wellformed
 
 # What the columns hold.
 URL_LENGTH, TITLE_LENGTH, AUTHOR_LENGTH, EXCERPT_LENGTH = 2000, 500, 200, 200
@@ -572,11 +572,8 @@ def _write(stream: BinaryIO, frame: bytes) -> None:
 
 def main(memory: int) -> None:
     """The child itself, with so many bytes of memory."""
-    # It is as nice as the thread that started it, but in a session of its own many
-    # systems weigh the session, and that begins at 0.
-    with contextlib.suppress(OSError):
-        nice = os.getpriority(os.PRIO_PROCESS, 0)
-        Path("/proc/self/autogroup").write_text(str(nice))
+    # As the thread that started it.
+    niceness.weigh_session()
     # No core dumps, no files written.
     for nothing in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(nothing, (0, 0))

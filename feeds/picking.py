@@ -1,29 +1,24 @@
 """The weighted, feed-fair random choice, held in memory."""
 
 import atexit
-import itertools
 import logging
-import math
 import os
 import threading
 import time
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from random import Random, SystemRandom
-from typing import Any
 
 import orjson
-from django.conf import settings
 from django.db import close_old_connections, connection
 
-from blacklist import cache, domains, hooks, packed
-from feeds import feedback, ranking
-from feeds.models import Entry, Feed, PoolState
-from feeds.pool import Filter, Pool, PoolBuilder, PoolEntry, View
+from blacklist import cache, domains, hooks
+from feeds import building, feedback, rendering
+from feeds.models import Entry
+from feeds.pool import Filter, Pool, View
 
 logger = logging.getLogger(__name__)
 
@@ -35,33 +30,6 @@ REBUILD_AFTER = 600.0
 _LONGEST_REST = 40.0
 _REST_BUILDS = 10
 
-# What `entry_json` is made from, for `values_list` and `packed.rows` alike.
-ENTRY_FIELDS = (
-    "id",
-    "url",
-    "host",
-    "title",
-    "author",
-    "excerpt",
-    "published_at",
-    "language",
-    "up",
-    "down",
-    "score",
-    "dead_since",
-    "checked_at",
-    "feed_id",
-    "feed__title",
-    "feed__site_url",
-    "feed__language",
-    "feed__category__slug",
-)
-_SHOWN_TITLE = 80
-
-
-# What the law and the filters ask of an entry; the first three set its place.
-_LAW_FIELDS = ("feed_id", "published_at", "id", "up", "down", "host", "language")
-_FEEDS_AT_ONCE = 200
 _VIEWS = 32
 _ALL = Filter()
 
@@ -95,10 +63,10 @@ class Status:
 class Snapshot:
     """The pool as it was read at one time; never changed, only replaced."""
 
-    def __init__(self, pool: Pool, rendered: "_Rendered", version: int) -> None:
-        self.pool = pool
-        self.version = version
-        self._rendered = rendered
+    def __init__(self, built: building.Built) -> None:
+        self.pool = built.pool
+        self.version = built.version
+        self._rendered = built.rendered
         self._views: _Views | None = None
         self._lock = threading.Lock()
 
@@ -120,29 +88,10 @@ class Snapshot:
         if self._rendered.ends:
             return [self._rendered.at(place) for place in places]
         ids = [self.pool.ids[place] for place in places]
-        rows = Entry.objects.filter(pk__in=ids).values_list(*ENTRY_FIELDS)
-        found = {row[0]: _json(row) for row in rows}
+        rows = Entry.objects.filter(pk__in=ids).values_list(*rendering.ENTRY_FIELDS)
+        found = {row[0]: rendering.entry_bytes(row) for row in rows}
         # One that was deleted since the snapshot is missing.
         return [found[pk] for pk in ids if pk in found]
-
-
-class _Rendered:
-    """The JSON of every entry, in one piece.
-
-    As an object each, 100,000 of them took 820 MB and not 120.
-    """
-
-    def __init__(self) -> None:
-        self.text = bytearray()
-        self.ends = array("Q")
-
-    def add(self, entry: bytes) -> None:
-        self.text += entry
-        self.ends.append(len(self.text))
-
-    def at(self, place: int) -> bytes:
-        start = self.ends[place - 1] if place else 0
-        return bytes(self.text[start : self.ends[place]])
 
 
 class _Views:
@@ -245,69 +194,8 @@ def stop() -> None:
     """End this process's thread."""
     global _keeper
     if _keeper is not None and _keeper.is_alive():
-        _keeper.stop.set()
-        _keeper.join(timeout=5)
+        _keeper.stop()
     _keeper = None
-
-
-def entry_json(row: Sequence[Any], my_vote: int | None = None) -> dict[str, Any]:
-    """An Entry of the API from a row of `ENTRY_FIELDS`.
-
-    Times may be datetimes or whole seconds since 1970; the language of an entry that
-    names none is its feed's.
-    """
-    (
-        pk, url, host, title, author, excerpt, published_at, language, up, down, score,
-        dead_since, checked_at, feed, feed_title, site_url, feed_language, category,
-    ) = row  # fmt: skip
-    return {
-        "id": pk,
-        "url": url,
-        "title": title or _start(excerpt) or url,
-        "author": author,
-        "excerpt": excerpt,
-        "published_at": _time(published_at),
-        "language": language or feed_language,
-        "domain": domains.shown_host(host),
-        "feed": {
-            "id": feed,
-            "title": feed_title,
-            "site_url": site_url,
-            "category": category,
-        },
-        "up": up,
-        "down": down,
-        "score": round(score, 4),
-        "my_vote": my_vote,
-        "link": {
-            "state": _link_state(dead_since, checked_at),
-            "checked_at": _time(checked_at),
-        },
-    }
-
-
-def _start(text: str) -> str:
-    if len(text) <= _SHOWN_TITLE:
-        return text
-    # At a word's end, but for scripts that put few spaces between words.
-    words, _, _ = text[:_SHOWN_TITLE].rpartition(" ")
-    if len(words) < _SHOWN_TITLE // 2:
-        words = text[: _SHOWN_TITLE - 1]
-    return words + "…"
-
-
-def _time(value: datetime | int | None) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, datetime):
-        value = datetime.fromtimestamp(value, UTC)
-    return value.astimezone(UTC).isoformat()[:19] + "Z"
-
-
-def _link_state(dead_since: object, checked_at: object) -> str:
-    if dead_since is not None:
-        return "dead"
-    return "unknown" if checked_at is None else "alive"
 
 
 class _Held:
@@ -320,26 +208,37 @@ class _Held:
         self.build_took = 0.0
         self.lock = threading.Lock()
 
-    def build(self, *, only_if_missing: bool = False) -> Snapshot:
+    def build(
+        self,
+        build: Callable[[], building.Built] = building.build,
+        *,
+        only_if_missing: bool = False,
+    ) -> Snapshot:
         with self.lock:
             if only_if_missing and self.snapshot is not None:
                 return self.snapshot
             began = time.monotonic()
-            snapshot = _build()
+            snapshot = Snapshot(build())
+            # It looks at every host: not in the first request that draws from it.
+            snapshot.view(cache.current(), _ALL)
             # A reader has the old one or the new one, never some of each.
             self.snapshot = snapshot
             self.right_at, self.built_at = began, time.monotonic()
             self.build_took = self.built_at - began
             return snapshot
 
-    def follow(self) -> None:
+    def follow(self, build: Callable[[], building.Built] = building.build) -> None:
         """Build again if the pool has changed, or after a while in any case."""
+        if self.snapshot is None:
+            # Here and now: requests are waiting for it.
+            self.build(only_if_missing=True)
+            return
         now = time.monotonic()
         age = now - self.built_at
-        changed = self.snapshot is None or self.snapshot.version != _state()[0]
+        changed = self.snapshot.version != building.version()
         rest = min(_REST_BUILDS * self.build_took, _LONGEST_REST)
-        if self.snapshot is None or age >= REBUILD_AFTER or (changed and age >= rest):
-            self.build()
+        if age >= REBUILD_AFTER or (changed and age >= rest):
+            self.build(build)
         elif not changed:
             self.right_at = now
 
@@ -347,23 +246,31 @@ class _Held:
 class _Keeper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="picking", daemon=True)
-        self.stop = threading.Event()
+        self._stopped = threading.Event()
+        self._builder = building.Builder()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._builder.close()
+        self.join(timeout=5)
+        # One that it was about to start.
+        self._builder.close()
 
     def run(self) -> None:
         failing = False
-        while not self.stop.is_set():
+        while not self._stopped.is_set():
             try:
-                _held.follow()
+                _held.follow(self._builder.build)
                 failing = False
             except Exception:
                 # Once, and not at every tick for as long as it lasts.
-                if not failing:
+                if not failing and not self._stopped.is_set():
                     logger.exception("The pool in memory stays as it was.")
                 failing = True
             finally:
                 # PostgreSQL's pool gets its connection back; SQLite's stays open.
                 close_old_connections()
-            self.stop.wait(TICK)
+            self._stopped.wait(TICK)
         connection.close()
 
 
@@ -378,73 +285,6 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(stop)
-
-
-def _state() -> tuple[int, int, int]:
-    """Of the pool: its version, and the votes of the whole site, up and down."""
-    row = PoolState.objects.filter(pk=1).values_list("version", "up", "down").first()
-    return row or (0, 0, 0)
-
-
-def _build() -> Snapshot:
-    # The version first: what changes while this reads is read again after.
-    version, up, down = _state()
-    site = ranking.site_rate(up, down)
-    builder, rendered = PoolBuilder(), _Rendered()
-    fields: tuple[str, ...] = _LAW_FIELDS
-    if Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES:
-        fields += ENTRY_FIELDS
-    for feeds in _feeds():
-        rows = _entries_of(feeds, fields)
-        for pk, host, language, category, feed_up, feed_down in feeds:
-            rate = ranking.feed_rate(feed_up, feed_down, site)
-            weight = ranking.weight(rate, site)
-            own = rows.get(pk, [])
-            entries = (_pool_entry(row, language, rate, site) for row in own)
-            builder.add(pk, weight, host, category or "", entries)
-            if fields is not _LAW_FIELDS:
-                for row in own:
-                    rendered.add(_json(row[len(_LAW_FIELDS) :]))
-    return Snapshot(builder.done(), rendered, version)
-
-
-def _feeds() -> Iterator[list[list[Any]]]:
-    """The active feeds by id, some at a time."""
-    columns = ("id", "host", "language", "category__slug", "up", "down")
-    for rows in packed.rows(Feed.objects.active(), *columns):
-        rows.sort()
-        for first in range(0, len(rows), _FEEDS_AT_ONCE):
-            yield rows[first : first + _FEEDS_AT_ONCE]
-
-
-def _entries_of(
-    feeds: list[list[Any]], fields: Sequence[str]
-) -> dict[int, list[list[Any]]]:
-    """The entries of these feeds, the newest first and the undated last."""
-    entries = Entry.objects.eligible().filter(feed__in=[feed[0] for feed in feeds])
-    rows = list(itertools.chain.from_iterable(packed.rows(entries, *fields)))
-    rows.sort(key=_place)
-    by_feed: dict[int, list[list[Any]]] = {}
-    for row in rows:
-        by_feed.setdefault(row[0], []).append(row)
-    return by_feed
-
-
-def _place(row: list[Any]) -> tuple[float, int]:
-    published, pk = row[1:3]
-    return (math.inf if published is None else -published), -pk
-
-
-def _pool_entry(
-    row: list[Any], feed_language: str, feed_rate: float, site: float
-) -> PoolEntry:
-    _, published, pk, up, down, host, language, *_ = row
-    weight = ranking.weight(ranking.entry_rate(up, down, feed_rate), site)
-    return PoolEntry(pk, weight, host, language or feed_language, published)
-
-
-def _json(row: Sequence[Any]) -> bytes:
-    return orjson.dumps(entry_json(row))
 
 
 def _with_votes(entries: list[bytes], token: str) -> list[bytes]:

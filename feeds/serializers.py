@@ -198,7 +198,7 @@ class _LinkSerializer(serializers.Serializer[Any]):
 
 
 class EntrySerializer(serializers.Serializer[Any]):
-    """Only declares what `picking.entry_json` makes."""
+    """Only declares what `rendering.entry_json` makes."""
 
     id = serializers.IntegerField()
     url = serializers.CharField()

@@ -24,7 +24,7 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from blacklist import cache
-from feeds import feedback, feedlists, picking, storing
+from feeds import feedback, feedlists, picking, rendering, storing
 from feeds.models import Category, Entry, Feed, PoolState
 from feeds.serializers import (
     AtomSerializer,
@@ -60,7 +60,7 @@ _BOUNDED = {
     503: OpenApiResponse(ProblemSerializer, description="With Retry-After."),
 }
 # A row of a query for entries: the host of the feed's site, then ENTRY_FIELDS.
-_ROW = ("feed__host", *picking.ENTRY_FIELDS)
+_ROW = ("feed__host", *rendering.ENTRY_FIELDS)
 _PK, _HOST = _ROW.index("id"), _ROW.index("host")
 
 
@@ -263,7 +263,7 @@ class AtomView(_ForSoftware):
         """Entries for a feed reader."""
         query = _parameters(AtomSerializer, request)
         rows = _ATOM_ORDERS[query["order"]](query["count"])
-        entries = [(date, picking.entry_json(row[1:])) for date, *row in rows]
+        entries = [(date, rendering.entry_json(row[1:])) for date, *row in rows]
         response = HttpResponse(
             atom(entries, request.build_absolute_uri()),
             content_type="application/atom+xml; charset=utf-8",
@@ -368,7 +368,7 @@ def _entries_json(
 ) -> list[dict[str, Any]]:
     token = _token(request)
     mine = feedback.my_votes([row[_PK] for row in rows], token) if token else {}
-    return [picking.entry_json(row[1:], mine.get(row[_PK])) for row in rows]
+    return [rendering.entry_json(row[1:], mine.get(row[_PK])) for row in rows]
 
 
 def _heard(hear: Callable[..., Any], request: Request, pk: str, **said: Any) -> Any:

@@ -94,9 +94,9 @@ def test_a_feed_is_added_with_what_follows_from_its_address(admin):
             "http://www.blog.example/feed.xml/",
             "Feed {} has this address already",
         ),
-        ("url", "ftp://blog.example/", "cannot be used: not an http"),
+        ("url", "ftp://blog.example/", "cannot be used: it does not begin"),
         ("url", "https://me:secret@blog.example/", "cannot be used: a user name"),
-        ("site_url", "ftp://blog.example/", "cannot be used: not an http"),
+        ("site_url", "ftp://blog.example/", "cannot be used: it does not begin"),
     ],
 )
 def test_a_bad_address_is_refused_and_says_why(admin, field, url, said):

@@ -42,9 +42,9 @@ def test_an_address_is_written_as_browsers_do(text, address):
     ("text", "reason"),
     [
         ("", "no address"),
-        ("blog.example/feed", "not an http"),
-        ("ftp://blog.example/feed", "not an http"),
-        ("javascript:alert(1)//http://x", "not an http"),
+        ("blog.example/feed", "does not begin with http"),
+        ("ftp://blog.example/feed", "does not begin with http"),
+        ("javascript:alert(1)//http://x", "does not begin with http"),
         ("http://", "no valid host"),
         ("https://blog..example/", "no valid host"),
         ("https://blog.example/a b", "spaces"),
@@ -129,7 +129,7 @@ def test_a_csv_row_is_where_it_starts():
     rows = read(f'url,title\n{ADDRESS},"two\nlines"\n\nnone,\n{ADDRESS}2\n')
     assert [row.line for row in rows] == [2, 5, 6]
     assert rows[0].title == "two lines"
-    assert rows[1].reason == "not an http:// or https:// address"
+    assert rows[1].reason == "it does not begin with http:// or https://"
 
 
 # JSON
@@ -209,7 +209,7 @@ def test_opml_is_nested_and_of_any_type():
     assert rows[1] == FeedSpec(
         "https://b.example/feed", "https://b.example/", "B", "de", "Tech", 6, "list"
     )
-    assert rows[2].reason == "not an http:// or https:// address"
+    assert rows[2].reason == "it does not begin with http:// or https://"
 
 
 def test_opml_may_be_as_deep_as_it_likes():

@@ -610,7 +610,7 @@ def test_what_is_no_answer_is_its_own_failure(world, name):
 def test_no_redirect_leads_to_a_private_address(world, name):
     outcome = world.outcomes[f"private-{name}"]
     assert isinstance(outcome, Failed)
-    assert (outcome.kind, outcome.reason[:9]) == ("refused", "refused: ")
+    assert (outcome.kind, outcome.reason[:9]) == ("not allowed", "refused: ")
     assert world.inside.connections == 0
 
 

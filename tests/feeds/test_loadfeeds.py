@@ -99,17 +99,28 @@ def test_a_site_and_a_feed_are_sources_too(net, command, path):
     assert Entry.objects.count() == 3
 
 
-def test_a_site_without_a_feed_is_a_row(net, command):
-    (row,) = command(net.url("/page.html")).rows
+def test_a_site_without_a_feed_is_a_row(net, command, given):
+    good = given("https://good.example/feed\n")
+    _, row = command(good, net.url("/page.html"), no_fetch=True).rows
     assert (row["outcome"], row["line"]) == ("bad", "1")
     assert "no feed found" in row["reason"]
 
 
-def test_a_feed_at_an_address_nobody_can_store_is_a_row(net, command):
+def test_a_feed_at_an_address_nobody_can_store_is_a_row(net, command, given):
     net.serve("/my%20feed.xml", Answer(rss2()))
-    (row,) = command(net.url("/my feed.xml")).rows
+    address = net.url("/my feed.xml")
+    good = given("https://good.example/feed\n")
+    _, row = command(good, address, no_fetch=True).rows
     assert (row["outcome"], row["canonical_url"]) == ("bad", "")
-    assert row["reason"] == "spaces or control characters in the address"
+    assert row["reason"] == f"{address}: spaces or control characters in the address"
+
+
+def test_a_list_of_bad_lines_only_is_an_error_that_names_them(command, given, capsys):
+    path = given('[{"url": "blog.example"}]', "list.json")
+    with pytest.raises(CommandError, match="No line that was read has an address"):
+        command(path, stdout=None)
+    reason = "blog.example: it does not begin with http:// or https://"
+    assert f"list.json, line 1: {reason}" in capsys.readouterr().out
 
 
 BAD = [

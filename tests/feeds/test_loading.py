@@ -131,7 +131,7 @@ def test_validators_are_sent_and_kept(net, loader):
         ("/garbage.xml", "not a feed", ""),
         ("/empty.xml", "not a feed", ""),
         ("/loop.xml", "broken answer", "redirect"),
-        ("/to-file.xml", "refused", "file"),
+        ("/to-file.xml", "not allowed", "file"),
     ],
 )
 def test_a_broken_feed_backs_off(net, loader, path, kind, reason):
@@ -206,7 +206,9 @@ def test_the_guard_is_closed_by_default(net, loader, settings):
     hosts = ["127.0.0.1", "localhost", "[::1]", "0x7f.1", "[::ffff:127.0.0.1]", "0"]
     add(*(net.url("/rss2.xml", host=host) for host in hosts))
     outcomes = run(loader)
-    assert Counter(outcome.kind for outcome in outcomes) == {"refused": len(outcomes)}
+    assert Counter(outcome.kind for outcome in outcomes) == {
+        "not allowed": len(outcomes)
+    }
     assert len(outcomes) >= 3  # the spellings of one address are one feed
     assert net.connections == 0
 

@@ -1,5 +1,6 @@
 """The random choice from a real database, and the JSON of an entry."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -13,10 +14,12 @@ from django.db import DatabaseError, connection
 from blacklist import cache
 from blacklist.domains import RuleSpec
 from blacklist.models import BlacklistedDomain
-from feeds import feedback, picking
+from feeds import building, feedback, picking, rendering
 from feeds.models import Category, Entry, PoolState
 from feeds.picking import PickRequest
+from tests import processes
 from tests.feeds.rows import entry_number, feed_number
+from tests.serving import test_database_url
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
 TOKEN = "a-token-of-22-letters_"
@@ -92,11 +95,11 @@ def test_an_entry_is_what_the_api_promises(both_ways):
     whole = {"results": [expected], "pool": {"eligible": 1, "exhausted": False}}
     # Compared as text: the order of the keys is part of it.
     assert answer == orjson.dumps(whole)
-    row = Entry.objects.values_list(*picking.ENTRY_FIELDS).get()
-    assert orjson.dumps(picking.entry_json(row)) == orjson.dumps(expected)
+    row = Entry.objects.values_list(*rendering.ENTRY_FIELDS).get()
+    assert orjson.dumps(rendering.entry_json(row)) == orjson.dumps(expected)
     voted = {**expected, "my_vote": 0}
     assert pick(token=TOKEN)["results"] == [voted]
-    assert picking.entry_json(row, 0) == voted
+    assert rendering.entry_json(row, 0) == voted
 
 
 @pytest.mark.django_db
@@ -110,9 +113,12 @@ def test_what_an_entry_does_not_have(both_ways):
 
 
 def test_a_dead_link_is_called_dead():
-    row = dict.fromkeys(picking.ENTRY_FIELDS, "") | {"score": 0.5, "published_at": None}
+    row = dict.fromkeys(rendering.ENTRY_FIELDS, "") | {
+        "score": 0.5,
+        "published_at": None,
+    }
     row |= {"host": "a.example", "dead_since": NOW, "checked_at": NOW}
-    link = picking.entry_json(list(row.values()))["link"]
+    link = rendering.entry_json(list(row.values()))["link"]
     assert link == {"state": "dead", "checked_at": "2026-11-23T12:00:30Z"}
 
 
@@ -146,13 +152,13 @@ def test_only_what_is_eligible_is_drawn(both_ways):
     entry_number(feed_number(2, active=False))
     feed_number(3)
     assert pick(count=5) == {
-        "results": [picking.entry_json(_row(good))],
+        "results": [rendering.entry_json(_row(good))],
         "pool": {"eligible": 1, "exhausted": True},
     }
 
 
 def _row(entry):
-    return Entry.objects.values_list(*picking.ENTRY_FIELDS).get(pk=entry.pk)
+    return Entry.objects.values_list(*rendering.ENTRY_FIELDS).get(pk=entry.pk)
 
 
 @pytest.mark.django_db
@@ -452,8 +458,8 @@ def test_a_site_that_is_voted_on_all_the_time_is_not_built_all_the_time(
 
 
 def test_what_changes_while_it_is_built_is_built_again(three_entries, monkeypatch):
-    feeds = picking._feeds
-    monkeypatch.setattr(picking, "_feeds", lambda: [PoolState.touch(), *feeds()][1:])
+    feeds = building._feeds
+    monkeypatch.setattr(building, "_feeds", lambda: [PoolState.touch(), *feeds()][1:])
     snapshot = picking.refresh()
     monkeypatch.undo()
     follow_after(40, monkeypatch)
@@ -500,16 +506,22 @@ def wait_until(true, seconds=20):
 @pytest.mark.django_db(transaction=True)
 def test_a_thread_keeps_the_snapshot_right(monkeypatch):
     monkeypatch.setattr(picking, "TICK", 0.02)
+    monkeypatch.setenv("DATABASE_URL", test_database_url())
+    before = processes.descendants(os.getpid())
     entry = entry_number(feed_number())
     picking.start()
     thread = picking._keeper
     picking.start()
     assert picking._keeper is thread
     wait_until(lambda: picking.status().loaded)
+    assert processes.descendants(os.getpid()) == before
     entry_number(entry.feed, 2)
     PoolState.touch()
     wait_until(lambda: picking.status().entries == 2)
+    # All but the first are built in a child, so that the threads here go on.
+    assert len(processes.descendants(os.getpid()) - before) == 1
     picking.stop()
+    assert processes.descendants(os.getpid()) == before
     assert not thread.is_alive()
     picking.start()
     assert picking._keeper is not thread
@@ -524,7 +536,7 @@ def test_the_thread_survives_errors_and_logs_them_once(monkeypatch, caplog):
         asked.append(1)
         raise DatabaseError("no")
 
-    monkeypatch.setattr(picking, "_state", broken)
+    monkeypatch.setattr(building, "_state", broken)
     picking.start()
     wait_until(lambda: len(asked) > 3)
     assert caplog.text.count("The pool in memory stays as it was.") == 1
@@ -554,12 +566,12 @@ def test_the_thread_gives_its_connection_back(monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_first_requests_at_once_build_once(monkeypatch):
     entry_number(feed_number())
-    built, build = [], picking._build
+    built, state = [], building._state
     barrier = threading.Barrier(5)
 
     def counted():
         built.append(1)
-        return build()
+        return state()
 
     def ask():
         barrier.wait(20)
@@ -569,7 +581,7 @@ def test_first_requests_at_once_build_once(monkeypatch):
             connection.close()
 
     found = []
-    monkeypatch.setattr(picking, "_build", counted)
+    monkeypatch.setattr(building, "_state", counted)
     threads = [threading.Thread(target=ask) for _ in range(5)]
     for thread in threads:
         thread.start()

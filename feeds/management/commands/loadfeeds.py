@@ -152,6 +152,8 @@ class Command(BaseCommand):
                 "loaded is kept."
             ) from error
         self._finish()
+        if self.report and all(line.outcome == "bad" for line in self.report):
+            raise CommandError("No line that was read has an address of a feed.")
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -250,7 +252,8 @@ class Command(BaseCommand):
 
     def _sort_one(self, row: Row, line: Line, lines: dict[str, Line]) -> str:
         if isinstance(row, BadLine):
-            line.outcome, line.reason = "bad", row.reason
+            line.outcome = "bad"
+            line.reason = f"{row.text}: {row.reason}" if row.text else row.reason
             return ""
         line.url = row.url
         if not self._wanted(row.url, row.site_url):
@@ -465,7 +468,8 @@ class Command(BaseCommand):
     def _closing_lines(self) -> Iterator[str]:
         tally = self.tally
         if tally.read:
-            yield f"Read {len(self.report):,} lines: {_listed(tally.read)}."
+            lines = "line" if len(self.report) == 1 else "lines"
+            yield f"Read {len(self.report):,} {lines}: {_listed(tally.read)}."
             yield from self._bad_lines()
         seconds = time.monotonic() - self.started
         if fetched := _listed(tally.fetched):
@@ -476,6 +480,11 @@ class Command(BaseCommand):
             yield "Nothing to fetch." if nothing_good else "Nothing is due."
         if tally.kinds:
             yield f"Failures: {_listed(tally.kinds)}."
+        if tally.kinds["not allowed"]:
+            yield (
+                "Not allowed are other schemes than http and https and, unless "
+                "FEEDS_ALLOW_PRIVATE_ADDRESSES is true, private addresses."
+            )
         if tally.fetched["left"]:
             yield "What was left another loader (work, for one) has or has fetched."
         if tally.new or tally.updated or tally.fetched["loaded"]:
