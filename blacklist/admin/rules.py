@@ -1,4 +1,4 @@
-"""Where operators curate the rules and undo imports."""
+"""The rules: their list, the form of one, a text box for many."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from blacklist import cache, domains, formats, hooks, importing
 from blacklist.formats import ListedRule, Skipped
-from blacklist.models import BlacklistedDomain, ImportBatch, RuleQuerySet
+from blacklist.models import BlacklistedDomain, RuleQuerySet
 
 _SOON = timedelta(days=30)
 _EXTENSION = timedelta(days=90)
@@ -358,44 +358,3 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 def _preview(rules: list[ListedRule]) -> str:
     impact = hooks.impact([rule.spec for rule in rules])
     return f"{len(rules):,} lines are rules. {impact} Nothing has been added yet."
-
-
-@admin.register(ImportBatch)
-class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """The lists that were taken in; undoing one takes away its own rules only."""
-
-    list_display = [
-        "source",
-        "created_at",
-        "author",
-        "added",
-        "duplicates",
-        "suffixes",
-        "skipped",
-        "undone_at",
-    ]
-    list_select_related = ["author"]
-    search_fields = ["source"]
-    actions = ["undo"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_undo_permission(self, request: HttpRequest) -> bool:
-        user: Any = request.user
-        allowed: bool = user.has_perm("blacklist.delete_blacklisteddomain")
-        return allowed
-
-    @admin.action(description="Undo", permissions=["undo"])
-    def undo(self, request: HttpRequest, batches: QuerySet[ImportBatch]) -> None:
-        for batch in batches:
-            count = importing.undo(batch)
-            self.message_user(
-                request, f"{batch}: undone, {count:,} of its rules taken away."
-            )

@@ -1,0 +1,5 @@
+"""Where operators curate the blacklist."""
+
+from blacklist.admin import batches, rules
+
+__all__ = ["batches", "rules"]
