@@ -9,7 +9,7 @@ from django.db import models, transaction
 from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import ngettext
@@ -125,7 +125,7 @@ class FeedAdmin(_PoolAdmin):
         "language",
         "entries",
         "last_fetched_at",
-        "next_fetch_at",
+        "next_fetch",
         "failures",
         "last_error",
     ]
@@ -138,7 +138,7 @@ class FeedAdmin(_PoolAdmin):
         "links",
         "host",
         "last_fetched_at",
-        "next_fetch_at",
+        "next_fetch",
         "failures",
         "last_error",
         "entries",
@@ -179,6 +179,15 @@ class FeedAdmin(_PoolAdmin):
     def entries(self, feed: Feed) -> int:
         # One that is being added has not been counted.
         return getattr(feed, "entry_count", 0)
+
+    @admin.display(description="next fetch", ordering="next_fetch_at")
+    def next_fetch(self, feed: Feed) -> str:
+        if not feed.active:
+            return "never: paused"
+        if feed.next_fetch_at is None:
+            return "never: gone"
+        at = timezone.localtime(feed.next_fetch_at)
+        return formats.date_format(at, "DATETIME_FORMAT")
 
     @admin.display(description="open")
     def links(self, feed: Feed) -> SafeString:

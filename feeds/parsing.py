@@ -390,9 +390,17 @@ def _xml_entry(entry: dict[str, Any], now: datetime) -> _Raw:
     )
 
 
+_MAIL: Final = re.compile(r"[^\s()<>@]++@[^\s()<>@]++")
+
+
 def _xml_author(thing: dict[str, Any]) -> str:
-    name = _first(dict.get(thing, "author_detail"), "name")
-    author = name or _first(thing, "author")
+    detail, text = dict.get(thing, "author_detail"), _first(thing, "author")
+    author = _first(detail, "name") or text
+    email = _first(detail, "email")
+    # feedparser ends a mail address after six letters of its top level, and takes
+    # the rest of "ann@my.photography" for a part of the name.
+    if email and re.search(rf"{re.escape(email)}[\w.-]", text):
+        author = _MAIL.sub("", text).strip(" ()<>")
     # A mail address is nobody's name, and not ours to publish.
     return "" if "@" in author and " " not in author else author
 

@@ -194,8 +194,22 @@ def test_a_feeds_page_tells_how_it_does(admin):
     assert (told["Failures"], told["Entries"]) == ("3", "7")
     assert told["Last error"] == "the server answered 404"
     assert told["Last fetched at"]
-    assert told["Next fetch at"]
+    assert "p.m." in told["Next fetch"] or "a.m." in told["Next fetch"]
     assert admin.get(f"{FEEDS}add/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"active": False, "next_fetch_at": timezone.now()}, "never: paused"),
+        ({"next_fetch_at": None}, "never: gone"),
+    ],
+)
+def test_a_feed_that_is_not_fetched_again_says_why(admin, columns, said):
+    feed = make_feed()
+    Feed.objects.update(**columns)
+    assert said in admin.get(FEEDS).content.decode()
+    assert said in admin.get(f"{FEEDS}{feed.pk}/change/").content.decode()
 
 
 def test_counters_are_shown_and_not_editable(admin):

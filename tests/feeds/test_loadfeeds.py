@@ -500,9 +500,10 @@ def start(net, many):
     return process
 
 
-def test_ctrl_c_keeps_what_it_had(net, many):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_keeps_what_it_had(net, many, number):
     process = start(net, many)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "run it again" in err
@@ -510,15 +511,6 @@ def test_ctrl_c_keeps_what_it_had(net, many):
     assert "loaded" in out
     assert 5 <= Feed.objects.exclude(last_fetched_at=None).count() < 40
     assert not PlatformClaim.objects.exclude(holder="").exists()
-
-
-def test_sigterm_is_a_ctrl_c(net, many):
-    process = start(net, many)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "run it again" in err
-    assert "loaded" in out
 
 
 def test_killed_and_run_again_nothing_is_lost_or_doubled(net, many, command, settings):

@@ -360,6 +360,11 @@ def test_the_excerpt_is_the_first_text_there_is(inside, excerpt):
     [
         ("<author>ann@example.com (Ann)</author>", "Ann"),
         ("<author>ann@example.com</author>", ""),
+        # feedparser knows no top level of more than six letters.
+        ("<author>ann@my.photography (Ann Lee)</author>", "Ann Lee"),
+        ("<author>Ann Lee &lt;ann@my.photography&gt;</author>", "Ann Lee"),
+        ("<author>Ann Lee (ann@my.photography)</author>", "Ann Lee"),
+        ("<author>ann@my.photography</author>", ""),
         ("<dc:creator>Ann &amp; Bob</dc:creator>", "Ann & Bob"),
         ("<author>Ann</author>", "Ann"),
     ],

@@ -296,10 +296,11 @@ class Command(BaseCommand):
 
     def _add(self, specs: dict[str, FeedSpec], lines: dict[str, Line]) -> None:
         now = timezone.now()
-        added = storing.add_feeds(specs.values(), now=now)
-        posts = storing.add_posts(
-            [spec for spec in specs.values() if spec.posts], now=now
-        )
+        with self._busy(f"Adding {len(specs):,} feeds"):
+            added = storing.add_feeds(specs.values(), now=now)
+            posts = storing.add_posts(
+                [spec for spec in specs.values() if spec.posts], now=now
+            )
         for identity, line in lines.items():
             new = identity in added.identities
             line.outcome = "added" if new else "known"
@@ -367,9 +368,21 @@ class Command(BaseCommand):
     # Telling
 
     @contextmanager
+    def _busy(self, what: str) -> Iterator[None]:
+        """On a terminal, say what takes some seconds."""
+        if self._silent() or not sys.stderr.isatty():
+            yield
+        else:
+            with Console(stderr=True).status(what):
+                yield
+
+    def _silent(self) -> bool:
+        return bool(self.options["quiet"] or self.options["no_progress"])
+
+    @contextmanager
     def _progress(self) -> Iterator[Callable[[], None]]:
         """What is to be called about every second, to show how far we are."""
-        if self.options["quiet"] or self.options["no_progress"] or not self.total:
+        if self._silent() or not self.total:
             yield lambda: None
         elif sys.stderr.isatty():
             bar = Progress(
