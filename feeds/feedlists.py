@@ -79,6 +79,9 @@ class BadLine:
 Row = FeedSpec | BadLine
 
 
+_TWO_SCHEMES = re.compile(r"https?:/*https?:/", re.IGNORECASE)
+
+
 def address(text: str) -> str:
     """`text` as browsers write it; raises BadAddress with the reason."""
     text = text.strip()
@@ -90,7 +93,7 @@ def address(text: str) -> str:
         raise BadAddress("spaces or control characters in the address")
     if not re.match(r"https?:", text, re.IGNORECASE):
         raise BadAddress("it does not begin with http:// or https://")
-    if domains.host_of(text) is None:
+    if domains.host_of(text) is None or _TWO_SCHEMES.match(text):
         raise BadAddress("no valid host name in the address")
     url = ada_url.URL(text)
     if url.username or url.password:
@@ -304,7 +307,7 @@ def _json_row(item: object, line: int, source: str) -> Row:
     if isinstance(item, str):
         return _row({"url": item}, line=line, source=source)
     if not isinstance(item, dict):
-        return BadLine(_clean(str(item), 200), "no address", line, source)
+        return BadLine(_clean(json.dumps(item), 200), "no address", line, source)
     values = {
         key.lower(): value for key, value in item.items() if isinstance(value, str)
     }

@@ -150,6 +150,8 @@ def is_public(address: str) -> bool:
     )
 
 
+NOT_PUBLIC = "is not a public address"
+
 _AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple]  # type: ignore[type-arg]
 
 
@@ -157,7 +159,7 @@ def _public_socket(info: _AddrInfo) -> socket.socket:
     # Here, and nowhere else, the address checked is the address connected to.
     family, kind, proto, _, address = info
     if not is_public(str(address[0])):
-        raise Refused(f"refused: {address[0]} is not a public address")
+        raise Refused(f"refused: {address[0]} {NOT_PUBLIC}")
     return socket.socket(family=family, type=kind, proto=proto)
 
 
@@ -209,7 +211,7 @@ def _refuse_private(target: _Target) -> None:
     """Refuse what needs no look-up: behind a proxy this is all we can see."""
     name = target.host.strip("[]").rstrip(".")
     if target.is_address and not is_public(name):
-        raise _Failure(f"refused: {name} is not a public address", refused=True)
+        raise _Failure(f"refused: {name} {NOT_PUBLIC}", refused=True)
     if name in _LOCAL_NAMES or name.endswith(".localhost"):
         raise _Failure(f"refused: {name} is this machine", refused=True)
 

@@ -32,7 +32,7 @@ from django.db import (
 from django.utils import timezone
 
 from blacklist import domains
-from feeds import asking, claiming, feedlists, parsing, politeness, storing
+from feeds import asking, claiming, feedlists, fetching, parsing, politeness, storing
 from feeds.fetching import Fetched, FetchError, NotModified
 from feeds.models import Feed
 from feeds.planning import Plan, Waiting
@@ -290,7 +290,10 @@ class Loader:
         finally:
             self.stop_asking()
         if not isinstance(answer, Fetched):
-            raise CannotFetch(getattr(answer, "reason", str(answer)))
+            reason = getattr(answer, "reason", str(answer))
+            if reason.endswith(fetching.NOT_PUBLIC):
+                reason += " (FEEDS_ALLOW_PRIVATE_ADDRESSES=true would allow it)"
+            raise CannotFetch(reason)
         return answer
 
     def _wait_for_one(self) -> asking.Answer:

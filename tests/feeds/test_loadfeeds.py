@@ -112,14 +112,14 @@ def test_a_feed_at_an_address_nobody_can_store_is_a_row(net, command, given):
     good = given("https://good.example/feed\n")
     _, row = command(good, address, no_fetch=True).rows
     assert (row["outcome"], row["canonical_url"]) == ("bad", "")
-    assert row["reason"] == f"{address}: spaces or control characters in the address"
+    assert row["reason"] == f"spaces or control characters in the address: {address!r}"
 
 
 def test_a_list_of_bad_lines_only_is_an_error_that_names_them(command, given, capsys):
     path = given('[{"url": "blog.example"}]', "list.json")
     with pytest.raises(CommandError, match="No line that was read has an address"):
         command(path, stdout=None)
-    reason = "blog.example: it does not begin with http:// or https://"
+    reason = "it does not begin with http:// or https://: 'blog.example'"
     assert f"list.json, line 1: {reason}" in capsys.readouterr().out
 
 

@@ -253,7 +253,7 @@ class Command(BaseCommand):
     def _sort_one(self, row: Row, line: Line, lines: dict[str, Line]) -> str:
         if isinstance(row, BadLine):
             line.outcome = "bad"
-            line.reason = f"{row.text}: {row.reason}" if row.text else row.reason
+            line.reason = f"{row.reason}: {row.text!r}" if row.text else row.reason
             return ""
         line.url = row.url
         if not self._wanted(row.url, row.site_url):
@@ -262,7 +262,7 @@ class Command(BaseCommand):
         identity = storing.feed_identity(row.url)
         if identity in lines:
             first = lines[identity]
-            line.outcome = "duplicate"
+            line.outcome, line.url = "duplicate", first.url
             line.reason = f"the same feed as line {first.line} of {first.source}"
             return ""
         return identity
@@ -418,7 +418,8 @@ class Command(BaseCommand):
             told.append(f"waiting for {left.waiting}")
         if self.loader.busy:
             most = f"at most {self.loader.lease:.0f} s if it was killed"
-            told.append(f"another loader has {self.loader.busy:,} sites ({most})")
+            sites = "site" if self.loader.busy == 1 else "sites"
+            told.append(f"another loader has {self.loader.busy:,} {sites} ({most})")
         return ", ".join(told)
 
     def _seconds_left(self) -> "_Left":
@@ -484,13 +485,8 @@ class Command(BaseCommand):
             lines = "line" if len(self.report) == 1 else "lines"
             yield f"Read {len(self.report):,} {lines}: {_listed(tally.read)}."
             yield from self._bad_lines()
-        seconds = time.monotonic() - self.started
-        if fetched := _listed(tally.fetched):
-            took = "" if self.options["dry_run"] else f", in {seconds:.1f} s"
-            yield f"Feeds: {fetched}{took}."
-        elif not self.options["no_fetch"] and not self.options["starter"]:
-            nothing_good = tally.read and tally.read.keys() <= {"bad", "skipped"}
-            yield "Nothing to fetch." if nothing_good else "Nothing is due."
+        if tally.fetched or not (self.options["no_fetch"] or self.options["starter"]):
+            yield self._feeds_line()
         if tally.kinds:
             yield f"Failures: {_listed(tally.kinds)}."
         if tally.kinds["not allowed"]:
@@ -502,6 +498,18 @@ class Command(BaseCommand):
             yield "What was left another loader (work, for one) has or has fetched."
         if tally.new or tally.updated or tally.fetched["loaded"]:
             yield f"Entries: {tally.new:,} new, {tally.updated:,} changed."
+
+    def _feeds_line(self) -> str:
+        if fetched := _listed(self.tally.fetched):
+            seconds = time.monotonic() - self.started
+            took = "" if self.options["dry_run"] else f", in {seconds:.1f} s"
+            return f"Feeds: {fetched}{took}."
+        read = self.tally.read
+        if not read or not read.keys() <= {"bad", "skipped"}:
+            return "Nothing is due."
+        if read["skipped"]:
+            return f"Nothing to fetch: no feed of {self.options['only']} is in it."
+        return "Nothing to fetch."
 
     def _bad_lines(self) -> Iterator[str]:
         bad = [line for line in self.report if line.outcome == "bad"]
@@ -531,7 +539,8 @@ def _why_not(feed: Feed, now: datetime, *, everything: bool) -> tuple[str, str] 
 
 
 def _listed(counts: Counter[str], most: int | None = None) -> str:
-    told = [f"{count:,} {word}" for word, count in counts.most_common(most) if count]
+    counts = +counts
+    told = [f"{count:,} {word}" for word, count in counts.most_common(most)]
     if len(told) < len(counts):
         told.append("...")
     return ", ".join(told)
