@@ -398,8 +398,11 @@ class Room:
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._queue = asyncio.Lock()
-        self._given = asyncio.Event()
+        # First come, first served; but who holds something never waits for those who
+        # hold nothing yet: these wait for it.
+        self._entering = asyncio.Lock()
+        self._growing = asyncio.Lock()
+        self._changed = asyncio.Event()
         self._beyond: Share | None = None
 
     @asynccontextmanager
@@ -407,32 +410,38 @@ class Room:
         """A share of it, of `size` bytes at first; given back at the end."""
         share = Share(self)
         try:
-            await self._wait(size, share)
+            async with self._entering:
+                while self._free < size or self._growing.locked():
+                    await self._change()
+                self._give(size, share)
             yield share
         finally:
             share.give_back()
 
-    async def _wait(self, more: int, share: "Share") -> None:
-        # First come, first served; but who is beyond it already must not wait for
-        # those who wait for it.
+    async def _grow(self, more: int, share: "Share") -> None:
+        # Who is beyond it already must not wait for those who wait for it.
         if self._free < more and self._beyond is not share:
-            async with self._queue:
-                while self._free < more and not self._may_go_beyond(share):
-                    self._given.clear()
-                    await self._given.wait()
+            async with self._growing:
+                while self._free < more and self._beyond is not None:
+                    await self._change()
+            self._changed.set()
         if self._free < more:
             self._beyond = share
+        self._give(more, share)
+
+    def _give(self, more: int, share: "Share") -> None:
         self._free -= more
         share.size += more
 
-    def _may_go_beyond(self, share: "Share") -> bool:
-        return share.size > 0 and self._beyond is None
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
     def _take_back(self, share: "Share") -> None:
         self._free += share.size
         if self._beyond is share:
             self._beyond = None
-        self._given.set()
+        self._changed.set()
 
 
 class Share:
@@ -445,7 +454,7 @@ class Share:
     async def hold(self, size: int) -> None:
         """Wait until `size` bytes in all may be held."""
         if size > self.size:
-            await self._room._wait(size - self.size, self)
+            await self._room._grow(size - self.size, self)
 
     def give_back(self) -> None:
         """Nothing is held any more."""

@@ -11,6 +11,7 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import brotli
 import pytest
@@ -669,6 +670,37 @@ async def test_who_has_nothing_yet_does_not_go_beyond_the_room():
                 pass
         async with room.share(10):
             pass
+
+
+async def test_who_holds_something_does_not_wait_for_those_who_hold_nothing():
+    room = Room(100)
+    entered = asyncio.Event()
+
+    async def enter():
+        async with room.share(30):
+            entered.set()
+
+    async with room.share(40) as one, room.share(40):
+        newcomer = asyncio.create_task(enter())
+        await asyncio.sleep(0)
+        await asyncio.wait_for(one.hold(70), 1)
+        assert not entered.is_set()
+    await asyncio.wait_for(newcomer, 1)
+
+
+async def test_many_gets_of_all_sizes_all_come_to_an_end():
+    room, rng = Room(1000), Random(1)
+
+    async def get(size):
+        async with room.share(16) as share:
+            while share.size < size:
+                await share.hold(share.size + 64)
+                await asyncio.sleep(0)
+
+    gets = [get(rng.choice([0, 50, 200, 1500])) for _ in range(300)]
+    await asyncio.wait_for(asyncio.gather(*gets), 20)
+    async with asyncio.timeout(1), room.share(1000):
+        pass
 
 
 async def test_the_room_is_given_back_whatever_happens():
