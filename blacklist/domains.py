@@ -53,7 +53,9 @@ _EMBEDDED = (
 _PLAIN_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z](?:[a-z0-9-]{0,62})")
 _RULE_LABEL = re.compile(r"[a-z0-9_-]+")
 # Every part may be missing, so that it always matches.
-_SIGNS = re.compile(r"(?P<allow>@@)?(?P<adblock>\|\|)?(?P<alone>=)?(?P<below>\*?\.)?")
+_SIGNS = re.compile(
+    r"(?P<allow>@@)?(?:(?P<adblock>\|\|)|(?P<alone>=)?(?P<below>\*?\.)?)"
+)
 _SCHEME = re.compile(r"(?:(?P<scheme>[a-z][a-z0-9+.-]*):)?//", re.IGNORECASE)
 
 
@@ -158,7 +160,6 @@ def parse_rule(text: str) -> RuleSpec:
     typed = text.strip()
     if _is_plain(typed):
         return RuleSpec(typed)
-    _refuse_other_kinds(typed)
     signs: re.Match[str] = _SIGNS.match(typed)  # type: ignore[assignment]
     rest = typed[signs.end() :]
     if signs["adblock"]:
@@ -168,7 +169,7 @@ def parse_rule(text: str) -> RuleSpec:
             f"'{_short(typed)}' says both this host alone (=) and all below it: "
             "leave one of them out."
         )
-    domain = _domain(typed, rest)
+    domain = rest if _is_plain(rest) else _domain(typed, rest)
     alone = bool(signs["alone"]) or is_address(domain)
     return RuleSpec(domain, not alone, ALLOW if signs["allow"] else BLOCK)
 
@@ -205,10 +206,16 @@ def _adblock_name(typed: str, rest: str) -> str:
             f"'{_short(typed)}' holds only for some requests ('{_short(modifiers)}'): "
             "a rule is for a whole host, leave that part out if you mean all of it."
         )
+    if name.startswith(("*", ".", "=")) or name.endswith("/"):
+        raise RuleError(
+            f"'{_short(typed)}' is not for a whole host: write ||example.com^ if you "
+            "mean the host and all below it."
+        )
     return name
 
 
 def _domain(typed: str, rest: str) -> str:
+    _refuse_other_kinds(typed)
     scheme = _SCHEME.match(rest)
     if scheme:
         if (scheme["scheme"] or "http").lower() not in ("http", "https"):
