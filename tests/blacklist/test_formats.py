@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blacklist import formats
-from blacklist.domains import RuleSpec
+from blacklist.domains import RuleSpec, parse_rule
 from blacklist.formats import FormatError, ListedRule, Written
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -51,6 +53,37 @@ def test_csv_and_json_lose_nothing(format, rules):
     assert (written.rules, written.left_out) == (len(rules), {})
 
 
+TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
+NOTES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20
+)
+
+
+@given(
+    st.lists(
+        st.builds(
+            ListedRule,
+            st.builds(
+                RuleSpec,
+                st.from_regex(r"[a-z0-9_]{1,5}(-[a-z])?\.[a-z]{2,5}", fullmatch=True),
+                st.booleans(),
+                st.sampled_from(["block", "allow"]),
+            )
+            | st.ip_addresses().map(lambda address: parse_rule(str(address))),
+            reason=st.sampled_from(["", *formats.REASONS]),
+            note=NOTES,
+            expires_at=TIMES,
+            review_at=TIMES,
+        )
+    )
+)
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_any_rules_come_back_from_csv_and_json_as_they_were(format, rules):
+    text = text_of(rules, format)
+    listed = formats.read(text.encode(), format=format)
+    assert (unnumbered(listed), listed.skipped) == (rules, [])
+
+
 def test_plain_says_what_it_loses():
     rules = [*EVERYTHING, ListedRule(RuleSpec("c.example.com", False))]
     written = Written()
@@ -61,8 +94,9 @@ def test_plain_says_what_it_loses():
         "exceptions (allow)": 1,
         "expired rules": 1,
         "rules for one host alone": 1,
+        "reasons": 1,
     }
-    assert "# Left out, since a plain list cannot say it: 1 expired rules" in text
+    assert "# Left out, since this format cannot say it: 1 expired rules" in text
 
 
 def test_a_plain_list_has_comments_bom_and_any_line_end():
@@ -79,8 +113,15 @@ def test_a_plain_list_has_comments_bom_and_any_line_end():
     assert "path" in skipped.reason
 
 
-def test_a_long_line_is_cut_where_it_is_shown():
-    (skipped,) = formats.read(b"a" * 100_000).skipped
+def test_lines_end_where_editors_end_them():
+    listed = formats.read("a.example.com\x0b\r\x85\n\u2028\ncom\n".encode())
+    assert specs(listed) == ["a.example.com"]
+    assert [skipped.line for skipped in listed.skipped] == [4]
+
+
+@pytest.mark.parametrize("line", [b"a" * 100_000, b"a" + b" " * 100_000 + b"b"])
+def test_a_long_line_is_cut_where_it_is_shown(line):
+    (skipped,) = formats.read(line).skipped
     assert len(skipped.text) == 100
     assert len(skipped.reason) < 250
 
@@ -191,7 +232,9 @@ def test_the_format_is_recognised(text, name, format):
         ("\ufeff<HTML>".encode(), "", "web page"),
         (b"<?xml version='1.0'?>", "csv", "web page"),
         (b"a.example.com\nb\xff.example.com\n", "", r"not UTF-8 \(line 2\)"),
-        ("a.example.com".encode("utf-16"), "", "not UTF-8"),
+        ("a.example.com".encode("utf-16"), "", "UTF-16"),
+        ("a.example.com".encode("utf-16-be"), "plain", "UTF-16"),
+        ("a.example.com".encode("utf-16-le"), "", "UTF-16"),
         (b"url,reason\na.example.com,spam\n", "", "no column 'domain'"),
         (b"", "csv", "no column 'domain'"),
         (b'domain\n"a.example.com\n', "", "not CSV"),
