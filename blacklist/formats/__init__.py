@@ -98,7 +98,9 @@ def write(
 def _decoded(data: bytes) -> str:
     # Without its mark UTF-16 passes for UTF-8: ASCII in it is every other byte.
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:1000]:
-        raise FormatError("This is UTF-16, or no text, not UTF-8: save it as UTF-8.")
+        raise FormatError(
+            "This is UTF-16 or no text at all, not UTF-8: save the list as UTF-8."
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

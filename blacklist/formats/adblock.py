@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from blacklist.domains import ALLOW, RuleError, RuleSpec, is_address, parse_rule
+from blacklist.domains import ALLOW, RuleError, RuleSpec, is_address, parse_rule, short
 from blacklist.formats.listed import (
     Listed,
     ListedRule,
     Written,
-    cut,
     left_out,
     said_lines,
     sayable,
@@ -69,12 +68,12 @@ def _unsayable(spec: RuleSpec) -> str:
 def _spec(line: str) -> RuleSpec:
     if _COSMETIC.search(line):
         raise RuleError(
-            f"'{cut(line)}' hides parts of pages: only rules for a whole host such as "
-            "||example.com^ are taken."
+            f"'{short(line)}' hides parts of pages: only rules for a whole host "
+            "such as ||example.com^ are taken."
         )
     if not line.startswith(("||", "@@||")):
         raise RuleError(
-            f"'{cut(line)}' is for a part of addresses: only rules for a whole host "
+            f"'{short(line)}' is for a part of addresses: only rules for a whole host "
             "such as ||example.com^ are taken."
         )
     rule, _, modifiers = line.partition("$")

@@ -4,11 +4,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from blacklist.domains import ALLOW, BLOCK, RuleError, RuleSpec, is_address, parse_rule
+from blacklist.domains import (
+    ALLOW,
+    BLOCK,
+    RuleError,
+    RuleSpec,
+    is_address,
+    parse_rule,
+    short,
+)
 from blacklist.formats.listed import (
     MAX_NOTE,
     ListedRule,
-    cut,
 )
 
 REASONS = ("dead_links", "spam", "malware", "nsfw", "paywall", "other")
@@ -68,14 +75,14 @@ def _boolean(fields: dict[str, Any], name: str, default: bool) -> bool:
         return value
     text = _text(fields, name).strip().lower()
     if text not in _BOOLS and text:
-        raise RuleError(f"'{name}' is {cut(text)!r}: use true or false.")
+        raise RuleError(f"'{name}' is {short(text)!r}: use true or false.")
     return _BOOLS.get(text, default)
 
 
 def _choice(fields: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
     text = _text(fields, name).strip().lower()
     if text and text not in choices:
-        raise RuleError(f"'{name}' is {cut(text)!r}: use {', '.join(choices)}.")
+        raise RuleError(f"'{name}' is {short(text)!r}: use {', '.join(choices)}.")
     return text
 
 
@@ -96,7 +103,7 @@ def _time(fields: dict[str, Any], name: str) -> datetime | None:
         return _utc(text)
     except (ValueError, OverflowError) as error:
         raise RuleError(
-            f"'{name}' is {cut(text)!r}: use a time such as 2027-01-31T12:00:00Z."
+            f"'{name}' is {short(text)!r}: use a time such as 2027-01-31T12:00:00Z."
         ) from error
 
 

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from blacklist.domains import RuleError, RuleSpec, is_address, parse_rule
+from blacklist.domains import RuleError, RuleSpec, is_address, parse_rule, short
 from blacklist.formats import plain
 from blacklist.formats.listed import (
     Listed,
@@ -83,7 +83,7 @@ def _no_block(line: str, first: str) -> str:
     if line == first:
         return "There is no name after the address: write 0.0.0.0 example.com."
     return (
-        f"It says where a host is ({first}), and blocks nothing: only names at "
+        f"It says where a host is ({short(first)}), and blocks nothing: only names at "
         "0.0.0.0, 127.0.0.1, :: or ::1 are blocked."
     )
 

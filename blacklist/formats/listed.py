@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from blacklist.domains import RuleSpec
+from blacklist.domains import RuleSpec, short
 
 MAX_NOTE = 1000
 
@@ -45,7 +45,7 @@ class Listed:
     skipped: list[Skipped] = field(default_factory=list)
 
     def skip(self, line: int, text: str, reason: object) -> None:
-        self.skipped.append(Skipped(line, cut(text), str(reason)))
+        self.skipped.append(Skipped(line, short(text, 100), str(reason)))
 
 
 @dataclass
@@ -115,7 +115,3 @@ def left_out(mark: str, written: Written) -> Iterator[str]:
     """What could not be said, as comments that begin with `mark`."""
     for what, count in written.left_out.items():
         yield f"{mark} Left out, since this format cannot say it: {count} {what}\n"
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= 100 else text[:99] + "…"

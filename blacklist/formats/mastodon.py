@@ -7,7 +7,7 @@ nothing, whatever media or reports it rejects. The public comment is the note.
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from blacklist.domains import RuleError, parse_rule
+from blacklist.domains import RuleError, parse_rule, short
 from blacklist.formats import plain, tables
 from blacklist.formats.listed import (
     MAX_NOTE,
@@ -15,7 +15,6 @@ from blacklist.formats.listed import (
     Listed,
     ListedRule,
     Written,
-    cut,
     sayable,
 )
 
@@ -74,7 +73,7 @@ def _rule(line: int, cells: dict[str, str]) -> ListedRule:
     severity = cells.get("severity", "").strip().lower()
     if severity not in _BLOCKS:
         raise RuleError(
-            f"Its severity is {cut(severity)!r}, which blocks nothing: only "
+            f"Its severity is {short(severity)!r}, which blocks nothing: only "
             f"{' and '.join(_BLOCKS)} do."
         )
     spec = parse_rule(cells.get("domain", ""))

@@ -15,12 +15,12 @@ from blacklist.domains import (
     RuleSpec,
     is_address,
     parse_rule,
+    short,
 )
 from blacklist.formats.listed import (
     Listed,
     ListedRule,
     Written,
-    cut,
     left_out,
     said_lines,
     sayable,
@@ -75,13 +75,13 @@ def _spec(line: str) -> RuleSpec:
 
 def _why_not(line: str) -> str:
     if re.match(r"@\d", line):
-        return f"'{cut(line)}' marks results, and blocks nothing."
+        return f"'{short(line)}' marks results, and blocks nothing."
     if _PATTERN.match(line):
         return (
-            f"'{cut(line)}' holds only for some pages of a host, or for all hosts: "
+            f"'{short(line)}' holds only for some pages of a host, or for all hosts: "
             "only patterns such as *://*.example.com/* are taken."
         )
     return (
-        f"'{cut(line)}' is for addresses or titles that look alike: only patterns "
+        f"'{short(line)}' is for addresses or titles that look alike: only patterns "
         "such as *://*.example.com/* are taken."
     )

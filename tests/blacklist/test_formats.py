@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blacklist import formats
-from blacklist.domains import RuleSpec, parse_rule
+from blacklist.domains import RuleSpec, is_canonical, parse_rule
 from blacklist.formats import FormatError, ListedRule, Written
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -248,3 +249,41 @@ def test_what_cannot_be_read_at_all_is_one_clear_line(data, format, why):
     with pytest.raises(FormatError, match=why) as refused:
         formats.read(data, format=format)
     assert "\n" not in str(refused.value)
+
+
+@given(
+    st.text(
+        st.sampled_from("ab.:/*@|^$#!;=,-\"'[]{}<> \t\r\n\x0b\0é0129") | st.characters()
+    ).map(lambda text: text.encode("utf-8", "replace"))
+    | st.binary()
+)
+@pytest.mark.parametrize("format", ["", *formats.NAMES])
+def test_whatever_comes_is_a_list_or_one_clear_line(format, data):
+    try:
+        listed = formats.read(data, format=format)
+    except FormatError as refused:
+        said = [str(refused)]
+    else:
+        assert all(is_canonical(rule.spec.domain) for rule in listed.rules)
+        said = [text for one in listed.skipped for text in (one.text, one.reason)]
+    assert all(text.isprintable() for text in said)
+
+
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [
+        ("plain", "x\x1b[2J\u202e.com"),
+        ("hosts", "fe80::1%\x1b[2J example.com"),
+        ("adblock", "##\n-\x1b[2J\u202e##"),
+        ("ublacklist", "x\x1b[2J\u202e"),
+        ("mastodon", "#domain,#severity\nx,\x1b[2J"),
+        ("csv", 'domain,reason\n"x\ny",\na.example.com,\x1b[2J'),
+        ("json", orjson.dumps(["x\ny", {"domain": "a.example.com", "reason": "\x1b"}])),
+    ],
+)
+def test_what_is_shown_of_a_list_controls_no_terminal(format, data):
+    data = data.encode() if isinstance(data, str) else data
+    listed = formats.read(data, format=format)
+    assert listed.skipped
+    for skipped in listed.skipped:
+        assert (skipped.text + skipped.reason).isprintable()
