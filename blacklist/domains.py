@@ -191,7 +191,7 @@ def _is_plain(name: str) -> bool:
 def _refuse_other_kinds(typed: str) -> None:
     if not typed.strip("@|=*.^/"):
         raise RuleError("There is no domain in it: type one such as example.com.")
-    if any(character.isspace() for character in typed):
+    if re.search(r"\s", typed):
         raise RuleError(
             f"'{short(typed)}' has a space in it: type one domain a line, "
             "and nothing after it."
@@ -234,6 +234,8 @@ def _domain(typed: str, rest: str) -> str:
         rest = rest[scheme.end() :]
     name, slash, path = rest.partition("/")
     _refuse_parts(typed, name, slash + path)
+    if name.isascii() and _is_plain(plain := name.lower().removesuffix(".")):
+        return plain
     if name.count(":") > 1 and not name.startswith("["):
         name = f"[{name}]"
     host = host_of(f"http://{name}/")
