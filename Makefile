@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
-PURE := feeds/feedlists.py,feeds/planning.py,feeds/politeness.py,feeds/parsing.py,feeds/wellformed.py,feeds/ranking.py,blacklist/domains.py,blacklist/formats.py
+PURE := feeds/feedlists.py,feeds/planning.py,feeds/politeness.py,feeds/parsing.py,feeds/wellformed.py,feeds/ranking.py,blacklist/domains.py,blacklist/formats/*.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint fuzz bench format lock clean

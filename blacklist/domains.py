@@ -53,7 +53,9 @@ _EMBEDDED = (
 _PLAIN_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z](?:[a-z0-9-]{0,62})")
 _RULE_LABEL = re.compile(r"[a-z0-9_-]+")
 # Every part may be missing, so that it always matches.
-_SIGNS = re.compile(r"(?P<allow>@@)?(?P<adblock>\|\|)?(?P<alone>=)?(?P<below>\*?\.)?")
+_SIGNS = re.compile(
+    r"(?P<allow>@@)?(?:(?P<adblock>\|\|)|(?P<alone>=)?(?P<below>\*?\.)?)"
+)
 _SCHEME = re.compile(r"(?:(?P<scheme>[a-z][a-z0-9+.-]*):)?//", re.IGNORECASE)
 
 
@@ -158,19 +160,27 @@ def parse_rule(text: str) -> RuleSpec:
     typed = text.strip()
     if _is_plain(typed):
         return RuleSpec(typed)
-    _refuse_other_kinds(typed)
     signs: re.Match[str] = _SIGNS.match(typed)  # type: ignore[assignment]
     rest = typed[signs.end() :]
     if signs["adblock"]:
         rest = _adblock_name(typed, rest)
     if signs["alone"] and signs["below"]:
         raise RuleError(
-            f"'{_short(typed)}' says both this host alone (=) and all below it: "
+            f"'{short(typed)}' says both this host alone (=) and all below it: "
             "leave one of them out."
         )
-    domain = _domain(typed, rest)
+    domain = rest if _is_plain(rest) else _domain(typed, rest)
     alone = bool(signs["alone"]) or is_address(domain)
     return RuleSpec(domain, not alone, ALLOW if signs["allow"] else BLOCK)
+
+
+def short(text: str, most: int = 60) -> str:
+    """A text as a message shows it: on one line, at most so many characters."""
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    if text.isprintable():
+        return text
+    # What a list says may end on a terminal, which obeys control characters.
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _is_plain(name: str) -> bool:
@@ -181,14 +191,14 @@ def _is_plain(name: str) -> bool:
 def _refuse_other_kinds(typed: str) -> None:
     if not typed.strip("@|=*.^/"):
         raise RuleError("There is no domain in it: type one such as example.com.")
-    if any(character.isspace() for character in typed):
+    if re.search(r"\s", typed):
         raise RuleError(
-            f"'{_short(typed)}' has a space in it: type one domain a line, "
+            f"'{short(typed)}' has a space in it: type one domain a line, "
             "and nothing after it."
         )
     if re.search(r"^/[^/].*/$|[()+{}\\]", typed):
         raise RuleError(
-            f"'{_short(typed)}' looks like a regular expression: a rule is a domain "
+            f"'{short(typed)}' looks like a regular expression: a rule is a domain "
             "such as example.com."
         )
 
@@ -197,27 +207,35 @@ def _adblock_name(typed: str, rest: str) -> str:
     name, end, modifiers = rest.partition("^")
     if not end:
         raise RuleError(
-            f"'{_short(typed)}' is only the start of names: write ||example.com^ "
+            f"'{short(typed)}' is only the start of names: write ||example.com^ "
             "with the ^ at its end."
         )
     if modifiers:
         raise RuleError(
-            f"'{_short(typed)}' holds only for some requests ('{_short(modifiers)}'): "
+            f"'{short(typed)}' holds only for some requests ('{short(modifiers)}'): "
             "a rule is for a whole host, leave that part out if you mean all of it."
+        )
+    if name.startswith(("*", ".", "=")) or name.endswith("/"):
+        raise RuleError(
+            f"'{short(typed)}' is not for a whole host: write ||example.com^ if you "
+            "mean the host and all below it."
         )
     return name
 
 
 def _domain(typed: str, rest: str) -> str:
+    _refuse_other_kinds(typed)
     scheme = _SCHEME.match(rest)
     if scheme:
         if (scheme["scheme"] or "http").lower() not in ("http", "https"):
             raise RuleError(
-                f"'{_short(typed)}' is no web address: type the domain alone."
+                f"'{short(typed)}' is no web address: type the domain alone."
             )
         rest = rest[scheme.end() :]
     name, slash, path = rest.partition("/")
     _refuse_parts(typed, name, slash + path)
+    if name.isascii() and _is_plain(plain := name.lower().removesuffix(".")):
+        return plain
     if name.count(":") > 1 and not name.startswith("["):
         name = f"[{name}]"
     host = host_of(f"http://{name}/")
@@ -230,56 +248,56 @@ def _domain(typed: str, rest: str) -> str:
 def _refuse_parts(typed: str, name: str, path: str) -> None:
     if "@" in name:
         raise RuleError(
-            f"'{_short(typed)}' has a user name in it: leave out all up to the @."
+            f"'{short(typed)}' has a user name in it: leave out all up to the @."
         )
     if path[1:].isdigit() and is_address(name.strip("[]")):
         raise RuleError(
-            f"'{_short(typed)}' is a range of addresses: add each address by itself."
+            f"'{short(typed)}' is a range of addresses: add each address by itself."
         )
     if path not in ("", "/") or "?" in name or "#" in name:
         raise RuleError(
-            f"'{_short(typed)}' has a path: a rule is for a whole host, leave out "
+            f"'{short(typed)}' has a path: a rule is for a whole host, leave out "
             "what follows the domain if you mean all of it."
         )
     if "*" in name:
         raise RuleError(
-            f"'{_short(typed)}' has a * inside: only *. at the start is understood, "
+            f"'{short(typed)}' has a * inside: only *. at the start is understood, "
             "and means the same as the domain without it."
         )
     if re.search(r"(?:^[^:]*|\]):\d*$", name):
         raise RuleError(
-            f"'{_short(typed)}' has a port: a rule is for all ports, leave it out."
+            f"'{short(typed)}' has a port: a rule is for all ports, leave it out."
         )
 
 
 def _why_no_host(typed: str, name: str) -> str:
     parts = name.removesuffix(".").split(".")
     if "" in parts:
-        return f"'{_short(typed)}' has an empty part between dots: remove a dot."
+        return f"'{short(typed)}' has an empty part between dots: remove a dot."
     if len(name) > 253 or any(len(part) > 63 for part in parts):
         return (
-            f"'{_short(typed)}' is too long for a domain: at most 63 characters "
+            f"'{short(typed)}' is too long for a domain: at most 63 characters "
             "between dots and 253 in all."
         )
-    return f"'{_short(typed)}' is no host name: check its spelling."
+    return f"'{short(typed)}' is no host name: check its spelling."
 
 
 def _refuse_host(typed: str, name: str, host: str) -> None:
     if is_address(host):
         if ":" not in name and name.removesuffix(".").count(".") < 3:
             raise RuleError(
-                f"'{_short(typed)}' is a number: if you mean the address, type {host}."
+                f"'{short(typed)}' is a number: if you mean the address, type {host}."
             )
         return
     if "." not in host:
         raise RuleError(
-            f"'{_short(typed)}' is a single label: a rule has at least two, such as "
+            f"'{short(typed)}' is a single label: a rule has at least two, such as "
             f"example.{host}."
         )
     for label in host.split("."):
         if not _RULE_LABEL.fullmatch(label):
             raise RuleError(
-                f"'{_short(typed)}' has a character that no domain has: type one "
+                f"'{short(typed)}' has a character that no domain has: type one "
                 "domain a line, such as example.com."
             )
 
@@ -290,10 +308,6 @@ def _folded(address: IPv6Address) -> str:
         if address in network and int(address) > 1:
             return str(IPv4Address(int(address) >> right & 0xFFFFFFFF))
     return str(address)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:59] + "…"
 
 
 @cache

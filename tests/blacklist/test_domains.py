@@ -211,6 +211,10 @@ def test_signs_and_addresses_say_the_scope_and_the_action(typed, spec):
         ("example.com..", "empty part"),
         ("||example.", "only the start"),
         ("||example.com^$third-party", "only for some requests"),
+        ("||*.example.com^", "not for a whole host"),
+        ("||.example.com^", "not for a whole host"),
+        ("||=example.com^", "not for a whole host"),
+        ("||example.com/^", "not for a whole host"),
         ("=*.example.com", "both"),
         ("=.example.com", "both"),
         ("example.com example.org", "space"),
@@ -248,8 +252,9 @@ def test_a_long_text_is_cut_in_the_refusal():
 def test_the_short_cut_for_plain_names_says_what_the_parser_says(labels):
     name = ".".join(labels)
     if is_canonical(name):
-        assert host_of(f"http://{name}/") == name
-        assert parse_rule(f"http://{name}/").domain == name
+        for typed in (name, f"{name.upper()}."):
+            assert host_of(f"http://{typed}/") == name
+            assert parse_rule(f"http://{typed}/").domain == name
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blacklist import formats
-from blacklist.domains import RuleSpec
+from blacklist.domains import RuleSpec, is_canonical, parse_rule
 from blacklist.formats import FormatError, ListedRule, Written
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -51,6 +54,37 @@ def test_csv_and_json_lose_nothing(format, rules):
     assert (written.rules, written.left_out) == (len(rules), {})
 
 
+TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
+NOTES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20
+)
+
+
+@given(
+    st.lists(
+        st.builds(
+            ListedRule,
+            st.builds(
+                RuleSpec,
+                st.from_regex(r"[a-z0-9_]{1,5}(-[a-z])?\.[a-z]{2,5}", fullmatch=True),
+                st.booleans(),
+                st.sampled_from(["block", "allow"]),
+            )
+            | st.ip_addresses().map(lambda address: parse_rule(str(address))),
+            reason=st.sampled_from(["", *formats.REASONS]),
+            note=NOTES,
+            expires_at=TIMES,
+            review_at=TIMES,
+        )
+    )
+)
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_any_rules_come_back_from_csv_and_json_as_they_were(format, rules):
+    text = text_of(rules, format)
+    listed = formats.read(text.encode(), format=format)
+    assert (unnumbered(listed), listed.skipped) == (rules, [])
+
+
 def test_plain_says_what_it_loses():
     rules = [*EVERYTHING, ListedRule(RuleSpec("c.example.com", False))]
     written = Written()
@@ -61,8 +95,9 @@ def test_plain_says_what_it_loses():
         "exceptions (allow)": 1,
         "expired rules": 1,
         "rules for one host alone": 1,
+        "reasons": 1,
     }
-    assert "# Left out, since a plain list cannot say it: 1 expired rules" in text
+    assert "# Left out, since this format cannot say it: 1 expired rules" in text
 
 
 def test_a_plain_list_has_comments_bom_and_any_line_end():
@@ -79,8 +114,15 @@ def test_a_plain_list_has_comments_bom_and_any_line_end():
     assert "path" in skipped.reason
 
 
-def test_a_long_line_is_cut_where_it_is_shown():
-    (skipped,) = formats.read(b"a" * 100_000).skipped
+def test_lines_end_where_editors_end_them():
+    listed = formats.read("a.example.com\x0b\r\x85\n\u2028\ncom\n".encode())
+    assert specs(listed) == ["a.example.com"]
+    assert [skipped.line for skipped in listed.skipped] == [4]
+
+
+@pytest.mark.parametrize("line", [b"a" * 100_000, b"a" + b" " * 100_000 + b"b"])
+def test_a_long_line_is_cut_where_it_is_shown(line):
+    (skipped,) = formats.read(line).skipped
     assert len(skipped.text) == 100
     assert len(skipped.reason) < 250
 
@@ -191,7 +233,9 @@ def test_the_format_is_recognised(text, name, format):
         ("\ufeff<HTML>".encode(), "", "web page"),
         (b"<?xml version='1.0'?>", "csv", "web page"),
         (b"a.example.com\nb\xff.example.com\n", "", r"not UTF-8 \(line 2\)"),
-        ("a.example.com".encode("utf-16"), "", "not UTF-8"),
+        ("a.example.com".encode("utf-16"), "", "UTF-16"),
+        ("a.example.com".encode("utf-16-be"), "plain", "UTF-16"),
+        ("a.example.com".encode("utf-16-le"), "", "UTF-16"),
         (b"url,reason\na.example.com,spam\n", "", "no column 'domain'"),
         (b"", "csv", "no column 'domain'"),
         (b'domain\n"a.example.com\n', "", "not CSV"),
@@ -205,3 +249,41 @@ def test_what_cannot_be_read_at_all_is_one_clear_line(data, format, why):
     with pytest.raises(FormatError, match=why) as refused:
         formats.read(data, format=format)
     assert "\n" not in str(refused.value)
+
+
+@given(
+    st.text(
+        st.sampled_from("ab.:/*@|^$#!;=,-\"'[]{}<> \t\r\n\x0b\0é0129") | st.characters()
+    ).map(lambda text: text.encode("utf-8", "replace"))
+    | st.binary()
+)
+@pytest.mark.parametrize("format", ["", *formats.NAMES])
+def test_whatever_comes_is_a_list_or_one_clear_line(format, data):
+    try:
+        listed = formats.read(data, format=format)
+    except FormatError as refused:
+        said = [str(refused)]
+    else:
+        assert all(is_canonical(rule.spec.domain) for rule in listed.rules)
+        said = [text for one in listed.skipped for text in (one.text, one.reason)]
+    assert all(text.isprintable() for text in said)
+
+
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [
+        ("plain", "x\x1b[2J\u202e.com"),
+        ("hosts", "fe80::1%\x1b[2J example.com"),
+        ("adblock", "##\n-\x1b[2J\u202e##"),
+        ("ublacklist", "x\x1b[2J\u202e"),
+        ("mastodon", "#domain,#severity\nx,\x1b[2J"),
+        ("csv", 'domain,reason\n"x\ny",\na.example.com,\x1b[2J'),
+        ("json", orjson.dumps(["x\ny", {"domain": "a.example.com", "reason": "\x1b"}])),
+    ],
+)
+def test_what_is_shown_of_a_list_controls_no_terminal(format, data):
+    data = data.encode() if isinstance(data, str) else data
+    listed = formats.read(data, format=format)
+    assert listed.skipped
+    for skipped in listed.skipped:
+        assert (skipped.text + skipped.reason).isprintable()

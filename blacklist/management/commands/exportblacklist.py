@@ -10,7 +10,8 @@ from blacklist import formats, importing, output
 class Command(BaseCommand):
     help = (
         "Writes the rules to FILE, or to standard output. CSV and JSON say all that "
-        "a rule says; plain is the blocked domains alone."
+        "a rule says; the other formats leave out what they cannot say, and how much "
+        "that was is told."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -11,7 +11,11 @@ _SHOWN = 10
 
 
 class Command(BaseCommand):
-    help = "Imports a list of blocked domains: plain, CSV (column 'domain') or JSON."
+    help = (
+        "Imports a list of rules: plain domains, a hosts file, AdBlock, uBlacklist, "
+        "Mastodon's blocked domains (CSV), or our own CSV (column 'domain') or JSON. "
+        "Only rules for whole hosts are taken."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", metavar="FILE|URL|-")
