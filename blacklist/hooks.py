@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from blacklist.domains import RuleSpec
 
@@ -26,9 +27,31 @@ class Impact:
         return text + "."
 
 
+@dataclass(frozen=True)
+class Body:
+    """What stands at an address, and the validators to ask with next time."""
+
+    content: bytes
+    etag: str = ""
+    last_modified: str = ""
+
+
+class NotNow(OSError):
+    """Nothing is wrong with the address; it may be asked again after `wait`."""
+
+    def __init__(self, reason: str, wait: timedelta) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
 def no_fetch(url: str) -> bytes:
     """Raises OSError: nothing here fetches."""
     raise OSError("There is nothing here to fetch an address with: save it to a file.")
+
+
+def no_look(url: str, etag: str, last_modified: str) -> Body | None:
+    """Raises OSError: nothing here fetches."""
+    return Body(no_fetch(url))
 
 
 def no_impact(rules: Sequence[RuleSpec]) -> Impact:
@@ -38,6 +61,8 @@ def no_impact(rules: Sequence[RuleSpec]) -> Impact:
 
 # The bytes at an address; raises OSError.
 fetch: Callable[[str], bytes] = no_fetch
+# The same with the validators of last time; None: it is still what it was.
+look: Callable[[str, str, str], Body | None] = no_look
 impact: Callable[[Sequence[RuleSpec]], Impact] = no_impact
 
 

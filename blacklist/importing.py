@@ -133,7 +133,7 @@ def commit(
         )
         for rule in plan.new
     ]
-    staged = _stage(rules, progress)
+    staged = stage(rules, progress)
     with transaction.atomic():
         batch = ImportBatch.objects.create(
             source=plan.source[:500],
@@ -149,7 +149,7 @@ def commit(
     return batch
 
 
-def _stage(
+def stage(
     rules: Sequence[BlacklistedDomain],
     progress: Callable[[int], None] = lambda stored: None,
 ) -> RuleQuerySet:
@@ -175,7 +175,7 @@ def add_by_hand(
 ) -> tuple[int, int]:
     """Store rules as an operator's own; how many were added, and known already."""
     wanted = {(rule.spec.domain, rule.spec.include_subdomains): rule for rule in rules}
-    staged = _stage(
+    staged = stage(
         [
             BlacklistedDomain(
                 domain=rule.spec.domain,

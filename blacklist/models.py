@@ -4,12 +4,13 @@ Every change raises the revision in its own transaction, and a rule that goes st
 as a retired row: that is how a worker loads only what changed.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, F, Q, Sum, When
@@ -157,6 +158,20 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
         with transaction.atomic(self.db, savepoint=False):
             rows.execute()
 
+    def rewrite(
+        self, rules: Sequence["BlacklistedDomain"], names: Sequence[str]
+    ) -> None:
+        """Write these fields of very many, each with values of its own.
+
+        It takes a fraction of bulk_update()'s time; domains can't be written so.
+        """
+        with transaction.atomic(self.db, savepoint=False):
+            revision = Revision.next(self.db)
+            for rule in rules:
+                rule.revision = revision
+            fields = [*names, "revision"]
+            bulk.update(rules, self.model, fields, using=self.db).execute()
+
 
 class LiveRules(models.Manager["BlacklistedDomain"]):
     """Those that have not been taken away."""
@@ -168,8 +183,8 @@ class LiveRules(models.Manager["BlacklistedDomain"]):
 class BlacklistedDomain(models.Model):
     """A rule: what to do about a host, and why.
 
-    Made by hand (origin "") or by an import ("import:ID"), which takes only its own
-    away again. Deleting retires.
+    Made by hand (origin ""), by an import ("import:ID") or by a subscription
+    ("subscription:ID"), which take only their own away again. Deleting retires.
     """
 
     class Action(models.TextChoices):
@@ -310,6 +325,122 @@ class ImportBatch(models.Model):
     @property
     def origin(self) -> str:
         return f"import:{self.pk}"
+
+
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    def due(self, now: datetime) -> Self:
+        """To be looked at now, and nobody does yet."""
+        free = Q(claimed_until=None) | Q(claimed_until__lte=now)
+        wanted = Q(look_wanted_at__isnull=False) | Q(next_look_at__lte=now)
+        return self.filter(free, wanted, active=True)
+
+    def troubled(self) -> Self:
+        """Not as their lists: an operator has to decide, or they can't be read."""
+        waiting = Q(preview__isnull=False)
+        return self.filter(waiting | Q(failures__gt=0), active=True)
+
+
+class Subscription(models.Model):
+    """A list at an address; its rules ("subscription:ID") follow it."""
+
+    class Suffixes(models.TextChoices):
+        NONE = "none", "leave them out"
+        PRIVATE = "private", "take those like github.io"
+        ALL = "all", "take those like co.uk, too"
+
+    address = models.CharField(
+        max_length=1000,
+        unique=True,
+        help_text="The address of the list itself, http or https.",
+    )
+    format = models.CharField(max_length=20, blank=True)
+    reason = models.CharField(
+        max_length=20,
+        choices=BlacklistedDomain.Reason.choices,
+        default=BlacklistedDomain.Reason.OTHER,
+        help_text="Of rules that name none.",
+    )
+    suffixes = models.CharField(
+        "public suffixes",
+        max_length=10,
+        choices=Suffixes.choices,
+        default=Suffixes.NONE,
+        help_text="Blocking one blocks all sites of strangers below it. Those like "
+        "co.uk only a superuser may take.",
+    )
+    hours = models.PositiveSmallIntegerField(
+        "hours between looks",
+        default=24,
+        validators=[MinValueValidator(1), MaxValueValidator(24 * 30)],
+    )
+    active = models.BooleanField(
+        default=True, help_text="If not, its rules stay as they are."
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
+
+    # Whether an operator has seen what the list, as these settings read it, brings:
+    # from then on changes apply by themselves.
+    accepted = models.BooleanField(default=False, editable=False)
+    # What would be applied if an operator agrees, and the digest of what one agreed to.
+    preview = models.JSONField(null=True, editable=False)
+    agreed = models.CharField(max_length=64, blank=True, editable=False)
+
+    looked_at = models.DateTimeField("last look", null=True, editable=False)
+    changed_at = models.DateTimeField("last change", null=True, editable=False)
+    next_look_at = models.DateTimeField(
+        "next look", default=timezone.now, editable=False
+    )
+    look_wanted_at = models.DateTimeField(null=True, editable=False)
+    outcome = models.CharField(max_length=500, blank=True, editable=False)
+    last_error = models.CharField(max_length=500, blank=True, editable=False)
+    failures = models.PositiveIntegerField(default=0, editable=False)
+    rules = models.PositiveIntegerField(default=0, editable=False)
+    # Of what was applied last, and the blacklist's revision then.
+    etag = models.CharField(max_length=1000, blank=True, editable=False)
+    last_modified = models.CharField(max_length=200, blank=True, editable=False)
+    revision = models.PositiveBigIntegerField(default=0, editable=False)
+
+    # Who is looking, and until when nobody else may.
+    holder = models.CharField(max_length=32, blank=True, editable=False)
+    claimed_until = models.DateTimeField(null=True, editable=False)
+
+    objects = SubscriptionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["address"]
+
+    def __str__(self) -> str:
+        return self.address
+
+    @property
+    def origin(self) -> str:
+        return f"subscription:{self.pk}"
+
+    @property
+    def agreed_to(self) -> bool:
+        """Whether an operator agreed to what is shown, and it will be applied."""
+        return bool(self.preview and self.preview["digest"] == self.agreed)
+
+    @property
+    def state(self) -> str:
+        """In a sentence what an operator should know first."""
+        if not self.active:
+            return "Paused: its rules stay as they are."
+        if self.agreed_to:
+            return "Will be applied within seconds."
+        if self.look_wanted_at or not self.looked_at:
+            return "Will be looked at within seconds."
+        if self.last_error:
+            stay = " Its rules stay as they are." if self.rules else ""
+            return self.last_error + stay
+        return str(self.preview["why"]) if self.preview else "Up to date."
 
 
 class Hit(models.Model):

@@ -13,6 +13,7 @@ class FeedsConfig(AppConfig):
 
     def ready(self) -> None:
         hooks.fetch = _fetch
+        hooks.look = _look
         hooks.impact = _impact
 
 
@@ -21,6 +22,20 @@ def _fetch(url: str) -> bytes:
     from feeds import loading
 
     return loading.fetch_bytes(url)
+
+
+def _look(url: str, etag: str, last_modified: str) -> hooks.Body | None:
+    from feeds import loading
+
+    try:
+        found = loading.fetch_if_changed(url, etag, last_modified)
+    except loading.CannotFetch as error:
+        if error.wait is None:
+            raise
+        raise hooks.NotNow(str(error), error.wait) from error
+    if found is None:
+        return None
+    return hooks.Body(found.body, found.etag, found.last_modified)
 
 
 def _impact(rules: Sequence[RuleSpec]) -> hooks.Impact:

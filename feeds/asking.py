@@ -144,9 +144,11 @@ class Network:
         messages: "queue.SimpleQueue[Message]",
         *,
         resolver: AbstractResolver | None = None,
+        caps: fetching.Caps | None = None,
     ) -> None:
         self._messages = messages
         self._resolver = resolver
+        self._caps = caps
         # Platforms we may ask, those of them to be let go once nobody uses them,
         # and how many do.
         self._ours: set[str] = set()
@@ -256,6 +258,7 @@ class Network:
                 resolver=self._resolver,
                 turn=self._turn,
                 heard=self._turns.heard,
+                caps=self._caps,
             ) as self._fetcher,
             parsing.Parsers(os.cpu_count() or 1) as self._parsers,
         ):

@@ -33,7 +33,7 @@ from django.utils import timezone
 
 from blacklist import domains
 from feeds import asking, claiming, feedlists, fetching, parsing, politeness, storing
-from feeds.fetching import Fetched, FetchError, NotModified
+from feeds.fetching import Caps, Fetched, FetchError, NotModified
 from feeds.models import Feed
 from feeds.planning import Plan, Waiting
 from feeds.politeness import Platform, Rhythm
@@ -53,6 +53,8 @@ FETCHES_TO_JUDGE = 40
 # When the fault is ours, a feed is asked again after 10 to 20 minutes.
 POSTPONED = timedelta(minutes=10)
 TRIES = 3
+# A list of hundreds of thousands of domains is larger than any feed.
+LISTS = Caps(body=10 * 1024 * 1024)
 
 
 # Outcomes
@@ -119,13 +121,45 @@ class Left(Outcome):
 
 
 class CannotFetch(OSError):
-    """An address that gave no body; the message is one plain line."""
+    """An address that gave no body; the message is one plain line.
+
+    With `wait` it is not the address's fault, or it asked us to come back later.
+    """
+
+    def __init__(self, reason: str, wait: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
 
 
 def fetch_bytes(url: str) -> bytes:
     """What stands at an address; raises CannotFetch (an OSError)."""
-    with Loader() as loader:
+    with Loader(caps=LISTS) as loader:
         return loader.fetch(url).body
+
+
+def fetch_if_changed(url: str, etag: str, last_modified: str) -> Fetched | None:
+    """What stands at an address, None if it is what it was; raises CannotFetch."""
+    with Loader(caps=LISTS) as loader:
+        answer = loader.ask(url, etag=etag, last_modified=last_modified)
+    if isinstance(answer, NotModified):
+        return None
+    return _fetched(answer)
+
+
+def _fetched(answer: asking.Answer) -> Fetched:
+    match answer:
+        case Fetched():
+            return answer
+        case politeness.Held():
+            raise CannotFetch(str(answer), answer.remaining)
+        case asking.Taken():
+            raise CannotFetch(answer.reason, timedelta(minutes=1))
+        case FetchError():
+            reason = answer.reason
+            if reason.endswith(fetching.NOT_PUBLIC):
+                reason += " (FEEDS_ALLOW_PRIVATE_ADDRESSES=true would allow it)"
+            raise CannotFetch(reason, answer.retry_after)
+    raise CannotFetch(getattr(answer, "reason", str(answer)))
 
 
 # Is it us?
@@ -201,12 +235,14 @@ class Loader:
         rng: Random | None = None,
         lease: timedelta = claiming.LEASE,
         patient: bool = False,
+        caps: Caps | None = None,
     ) -> None:
         """`patient`: while too few were asked to tell, and nobody answered, it may as
         well be the network here, and no feed fails."""
         self.jobs = jobs
         self._limits = asking.limits()
         self._resolver = resolver
+        self._caps = caps
         self._rng = rng or SystemRandom()
         self._patient = patient
         self._messages: queue.SimpleQueue[asking.Message] = queue.SimpleQueue()
@@ -282,19 +318,20 @@ class Loader:
 
     def fetch(self, url: str) -> Fetched:
         """Get one address, as politely as all others; raises CannotFetch."""
+        return _fetched(self.ask(url))
+
+    def ask(
+        self, url: str, *, etag: str = "", last_modified: str = ""
+    ) -> asking.Answer:
+        """What one address answers, asked as politely as all others."""
         self.keep_claims()
         self.take_over_holds()
-        self.network().ask([asking.Address(0, url, parse=False)])
+        address = asking.Address(0, url, etag, last_modified, parse=False)
+        self.network().ask([address])
         try:
-            answer = self._wait_for_one()
+            return self._wait_for_one()
         finally:
             self.stop_asking()
-        if not isinstance(answer, Fetched):
-            reason = getattr(answer, "reason", str(answer))
-            if reason.endswith(fetching.NOT_PUBLIC):
-                reason += " (FEEDS_ALLOW_PRIVATE_ADDRESSES=true would allow it)"
-            raise CannotFetch(reason)
-        return answer
 
     def _wait_for_one(self) -> asking.Answer:
         while True:
@@ -331,7 +368,9 @@ class Loader:
     def network(self) -> asking.Network:
         # Only now: a loader with nothing to do costs no process and no thread.
         if self._network is None:
-            self._network = asking.Network(self._messages, resolver=self._resolver)
+            self._network = asking.Network(
+                self._messages, resolver=self._resolver, caps=self._caps
+            )
         return self._network
 
     def _new_plan(self) -> Plan:

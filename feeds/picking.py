@@ -163,7 +163,7 @@ def eligible_by_category() -> dict[str, int]:
 
 def impact(rules: Sequence[domains.RuleSpec]) -> hooks.Impact:
     """What of the pool would be hidden if these rules were added by hand."""
-    now, snapshot = cache.current(), current()
+    now, snapshot = cache.current(), _up_to_date()
     # Where one blocks and one allows the same, the exception decides: it comes last.
     added = {
         (rule.domain, rule.include_subdomains): rule
@@ -180,6 +180,12 @@ def impact(rules: Sequence[domains.RuleSpec]) -> hooks.Impact:
         share=hidden / before.size if before.size else 0.0,
         emptied=tuple(sorted(_by_category(before).keys() - _by_category(after))),
     )
+
+
+def _up_to_date() -> Snapshot:
+    # A process that does not keep its snapshot right may be asked once a day.
+    kept = _keeper is not None and _keeper.is_alive()
+    return current() if kept else Snapshot(building.build())
 
 
 def start() -> None:

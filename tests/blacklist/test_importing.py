@@ -178,14 +178,14 @@ def test_several_may_add_the_same_at_once():
 
 
 def test_a_rule_that_someone_adds_meanwhile_is_known(monkeypatch):
-    stage = importing._stage
+    stage = importing.stage
 
     def meanwhile(some):
         staged = stage(some)
         rules.create(domain="a.example.com", note="first")
         return staged
 
-    monkeypatch.setattr(importing, "_stage", meanwhile)
+    monkeypatch.setattr(importing, "stage", meanwhile)
     listed = formats.read(b"a.example.com\nb.example.com\n")
     assert importing.add_by_hand(listed.rules, author=None) == (1, 1)
     assert rules.get(domain="a.example.com").note == "first"

@@ -18,7 +18,8 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 import blacklist.cache
-from blacklist.models import BlacklistedDomain
+from blacklist import subscriptions
+from blacklist.models import BlacklistedDomain, Subscription
 from feeds import feedback, storing
 from feeds.feedlists import FeedSpec
 from feeds.models import (
@@ -91,6 +92,19 @@ def test_it_writes_scores_and_hits_down(net):
     call_command("work", once=True)
     # P = 15/20, and no votes of their own.
     assert set(Entry.objects.values_list("score", flat=True)) == {0.75}
+
+
+def test_it_looks_at_subscriptions(net):
+    net.serve("/list", b"bad.example\n", host="lists.example")
+    address = net.url("/list", host="lists.example")
+    subscription = Subscription.objects.create(address=address)
+    call_command("work", once=True)
+    subscription.refresh_from_db()
+    assert subscriptions.agree(subscription, subscription.preview["digest"])
+    call_command("work", once=True)
+    call_command("work", once=True)
+    assert [rule.domain for rule in BlacklistedDomain.objects.all()] == ["bad.example"]
+    assert len(net.requests) == 2
 
 
 def test_a_failing_database_is_one_line_and_no_end(net, caplog, monkeypatch):
@@ -208,6 +222,25 @@ def test_a_signal_ends_it_at_once_and_frees_its_claims(net, number):
     assert "Traceback" not in err
     assert not PlatformClaim.objects.exclude(holder="").exists()
     assert Feed.objects.filter(failures=0).count() == 2
+
+
+def test_a_list_that_does_not_come_holds_nothing_up(net):
+    net.serve("/list", Answer(b"bad.example", delay=60), host="lists.example")
+    address = net.url("/list", host="lists.example")
+    Subscription.objects.create(address=address)
+    with working(net) as process:
+        wait_for(lambda: net.asked("/list"))
+        assert not Subscription.objects.due(timezone.now()).exists()
+        add(net.url("/rss2.xml"))
+        wait_for(Entry.objects.exists, 15)
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        _, err = process.communicate(timeout=20)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    # Whoever works next looks at it at once.
+    assert Subscription.objects.due(timezone.now()).exists()
 
 
 def test_a_feed_added_while_it_works_is_fetched_soon(net):

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 import blacklist.cache
 import blacklist.models
+from blacklist.subscriptions import Looks
 from feeds import claiming, feedback, loading
 from feeds.models import Feed
 
@@ -53,10 +54,11 @@ class Chore:
                     break
 
 
-def chores() -> list[Chore]:
+def chores(looks: Looks) -> list[Chore]:
     """All that recurs but for the feeds. Doing one twice, or beside another
     process that does it too, changes nothing."""
     return [
+        Chore("look at subscriptions", PAUSE, looks.go_on),
         Chore("write down hits", 10, blacklist.cache.flush_hits),
         Chore("forget counters", HOUR, lambda: feedback.forget_old(timezone.now())),
         Chore(
@@ -93,12 +95,17 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.chores = chores()
         self.complained = False
-        with _stoppable(), loading.Loader(patient=True) as loader:
+        with (
+            _stoppable(),
+            closing(Looks()) as looks,
+            loading.Loader(patient=True) as loader,
+        ):
+            self.chores = chores(looks)
             while True:
                 self._attempt("fetch feeds", lambda: self._round(loader, **options))
                 if options["once"]:
+                    self._attempt("look at subscriptions", looks.finish)
                     break
                 time.sleep(PAUSE)
 
