@@ -14,6 +14,7 @@ class FeedsConfig(AppConfig):
     def ready(self) -> None:
         hooks.fetch = _fetch
         hooks.impact = _impact
+        hooks.removal = _removal
 
 
 def _fetch(url: str) -> bytes:
@@ -27,3 +28,9 @@ def _impact(rules: Sequence[RuleSpec]) -> hooks.Impact:
     from feeds import picking
 
     return picking.impact(rules)
+
+
+def _removal(origin: str) -> hooks.Removal:
+    from feeds import picking
+
+    return picking.removal(origin)

@@ -182,6 +182,26 @@ def impact(rules: Sequence[domains.RuleSpec]) -> hooks.Impact:
     )
 
 
+def removal(origin: str) -> hooks.Removal:
+    """What of the pool would be shown again if the rules of an origin went."""
+    now, snapshot = cache.current(), current()
+    pool = snapshot.pool
+    decided = {host for host in pool.hosts if now.verdict(host)}
+    rest = cache.without(origin, decided)
+    hides = pool.blocked(now.blocks)
+    left = pool.blocked(
+        lambda host: rest.blocks(host) if host in decided else now.blocks(host)
+    )
+    # What is hidden before and after: so that what goes does not hide what comes.
+    both = bytes(one & other for one, other in zip(hides, left, strict=True))
+    before, after, most = (pool.view(of, _ALL) for of in (hides, left, both))
+    return hooks.Removal(
+        feeds=len(most.feeds) - len(before.feeds),
+        entries=most.size - before.size,
+        hidden=most.size - after.size,
+    )
+
+
 def start() -> None:
     """Keep the snapshot right from now on, in a thread; call it after the fork."""
     global _keeper

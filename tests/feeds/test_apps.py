@@ -18,3 +18,13 @@ def test_the_blacklist_learns_what_a_rule_would_hide():
     read_pool()
     impact = hooks.impact([domains.RuleSpec("bad.example", True, "block")])
     assert (impact.feeds, impact.entries) == (1, 2)
+
+
+@pytest.mark.django_db
+def test_the_blacklist_knows_what_would_come_back():
+    category = Category.objects.create(slug="art", name="Art")
+    feed = feed_number(1, host="bad.example", category=category)
+    entry_number(feed, 1)
+    domain = {"domain": "bad.example", "origin": "import:1"}
+    BlacklistedDomain.objects.create(**domain)
+    assert hooks.removal("import:1") == hooks.Removal(feeds=1, entries=1)
