@@ -3,6 +3,7 @@
 import pytest
 
 from blacklist import domains, hooks
+from blacklist.models import BlacklistedDomain
 from tests.feeds.rows import make_entries, make_feed, read_pool
 
 
@@ -21,10 +22,9 @@ def test_the_blacklist_learns_what_a_rule_would_hide():
 
 
 @pytest.mark.django_db
-def test_the_blacklist_knows_what_would_come_back():
-    category = Category.objects.create(slug="art", name="Art")
-    feed = feed_number(1, host="bad.example", category=category)
-    entry_number(feed, 1)
-    domain = {"domain": "bad.example", "origin": "import:1"}
-    BlacklistedDomain.objects.create(**domain)
-    assert hooks.removal("import:1") == hooks.Removal(feeds=1, entries=1)
+def test_the_blacklist_learns_what_would_come_back():
+    make_entries(make_feed("bad.example"), 2)
+    make_entries(make_feed("good.example"), 3)
+    read_pool()
+    BlacklistedDomain.objects.create(domain="bad.example", origin="import:1")
+    assert hooks.removal("import:1") == hooks.Removal(feeds=1, entries=2)

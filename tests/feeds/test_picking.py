@@ -10,6 +10,7 @@ from random import Random
 import orjson
 import pytest
 from django.db import DatabaseError, connection
+from django.utils import timezone
 
 from blacklist import cache
 from blacklist.domains import RuleSpec
@@ -295,6 +296,7 @@ def test_impact_says_what_rules_would_hide():
     assert impact(("two.example",)) == (1, 2, 1, ("food",))
 
 
+@pytest.mark.django_db
 def test_removal_says_what_would_be_shown_again():
     category = Category.objects.create(slug="art", name="art")
     for number, host in enumerate(("one.example", "two.example", "six.example")):
