@@ -29,7 +29,7 @@ threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).sta
 PoolState.touch()
 print("ready", flush=True)
 longest = 0.0
-while not stop.wait(0.01):
+while not stop.wait(0.05):
     began = time.perf_counter()
     PoolState.touch()
     longest = max(longest, time.perf_counter() - began)
@@ -38,7 +38,7 @@ print(longest)
 
 
 def measure(feeds: int) -> list[list[str]]:
-    """Rows of the table: what, seconds, longest wait of a writer in ms."""
+    """Rows of the table: feeds, what, seconds, longest wait of a writer in ms."""
     from blacklist import importing
     from blacklist.models import ImportBatch
     from feeds import picking
@@ -56,15 +56,16 @@ def measure(feeds: int) -> list[list[str]]:
 
     def timed(what: str, do: Callable[[], Any]) -> Any:
         with _writer() as waited:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             done = do()
             took = time.perf_counter() - began
-        rows.append([f"{feeds:,}", what, f"{took:.2f}", f"{waited[0] * 1e3:.0f}"])
+            used = time.process_time() - used
+        times = [f"{took:.2f}", f"{used:.2f}", f"{waited[0] * 1e3:.0f}"]
+        rows.append([f"{feeds:,}", what, *times])
         return done
 
-    plan = timed("plan", lambda: importing.plan(data, source="list.txt"))
-    timed("impact", plan.impact)
-    timed("preview", lambda: importing.preview(pending, importing.Choices()))
+    plan = timed("preview", lambda: importing.preview(pending, importing.Choices()))
+    timed("of it, the impact", plan.impact)
     pages = _pages(pending.pk)
     batch: ImportBatch = timed(
         "commit", lambda: importing.commit(plan, pending=pending)
@@ -73,7 +74,7 @@ def measure(feeds: int) -> list[list[str]]:
     timed("another's list: plan", lambda: importing.plan(data, source="other.txt"))
     pages += _pages_of(batch.pk)
     timed("undo", lambda: importing.undo(batch))
-    return [*rows, *([f"{feeds:,}", *page, ""] for page in pages)]
+    return [*rows, *([f"{feeds:,}", *page, "", ""] for page in pages)]
 
 
 def _pages(pending: int) -> list[list[str]]:
@@ -180,7 +181,7 @@ def main(sizes: list[int]) -> None:
         from django.db import connection
 
         connection.close()
-    head = ["feeds", "what", "seconds", "longest wait of a writer, ms"]
+    head = ["feeds", "what", "seconds", "of CPU", "longest wait of a writer, ms"]
     report.write(
         "blacklist_import",
         f"Importing a list of {RULES:,} rules",

@@ -406,8 +406,8 @@ def _refuse_second(pending: PendingImport) -> None:
 
 def _refuse_outdated(plan: Plan) -> None:
     changed = BlacklistedDomain.everything.filter(revision__gt=plan.revision)
-    rows = changed.order_by().values_list("domain", flat=True).iterator()
-    if any(domain in plan.names for domain in rows):
+    rows = packed.once(changed.order_by(), "domain")
+    if any(domain in plan.names for (domain,) in rows):
         raise PlanOutdated(
             "Nothing was imported: the blacklist was changed meanwhile. Try again."
         )
