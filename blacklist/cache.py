@@ -33,6 +33,9 @@ FLUSH = 1.0
 _SMALL = 1_000
 _LARGE = 200_000
 
+# Names asked for in one query: SQLite takes 32,766 values at most.
+_NAMES = 10_000
+
 # A rule as a small number, the greater the stronger among those of one name. Small
 # ones are shared by Python: a million rules cost their names and the dict.
 _ALLOWS, _BY_HAND, _ALONE, _END = 2, 4, 8, 16
@@ -281,6 +284,21 @@ def _difference(old: Rules, revision: int) -> Rules | None:
     rows = packed.once(live, "domain", _CODE, "expires_at")
     # One that changed since the names were read comes with its rows, and again.
     return old.changed(names.union(row[0] for row in rows), rows, revision)
+
+
+def without(origin: str, hosts: Iterable[str]) -> Rules:
+    """The rules an origin would leave, as far as they decide about `hosts`.
+
+    Asks the database.
+    """
+    names = sorted({name for host in hosts for name in domains.names(host)})
+    left = BlacklistedDomain.objects.exclude(origin=origin)
+    rules = Rules()
+    for start in range(0, len(names), _NAMES):
+        some = left.filter(domain__in=names[start : start + _NAMES])
+        rows = packed.once(some, "domain", _CODE, "expires_at")
+        rules._add(rows)  # type: ignore[arg-type]
+    return rules
 
 
 _copy = _Copy()

@@ -44,6 +44,25 @@ class NotNow(OSError):
         self.wait = wait
 
 
+@dataclass(frozen=True)
+class Removal:
+    """What the rules of an origin would change if they went."""
+
+    feeds: int = 0  # shown again
+    entries: int = 0
+    hidden: int = 0  # entries that only its exceptions let through
+
+    def __str__(self) -> str:
+        text = (
+            f"{_counted(self.feeds, 'feed')} and "
+            f"{_counted(self.entries, 'entry', 'entries')} would be shown again"
+        )
+        if self.hidden:
+            hidden = _counted(self.hidden, "entry", "entries")
+            text += f"; {hidden} would be hidden, since exceptions go"
+        return text + "."
+
+
 def no_fetch(url: str) -> bytes:
     """Raises OSError: nothing here fetches."""
     raise OSError("There is nothing here to fetch an address with: save it to a file.")
@@ -59,11 +78,17 @@ def no_impact(rules: Sequence[RuleSpec]) -> Impact:
     return Impact()
 
 
+def no_removal(origin: str) -> Removal:
+    """Nothing is shown here that could come back."""
+    return Removal()
+
+
 # The bytes at an address; raises OSError.
 fetch: Callable[[str], bytes] = no_fetch
 # The same with the validators of last time; None: it is still what it was.
 look: Callable[[str, str, str], Body | None] = no_look
 impact: Callable[[Sequence[RuleSpec]], Impact] = no_impact
+removal: Callable[[str], Removal] = no_removal
 
 
 def _counted(number: int, one: str, many: str = "") -> str:

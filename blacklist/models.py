@@ -22,6 +22,7 @@ from blacklist import bulk, domains
 
 KEEP_RETIRED = timedelta(days=90)
 KEEP_HITS = timedelta(days=400)
+KEEP_PENDING = timedelta(days=1)
 
 BATCH = 500  # rows a commit, so that nobody waits long for the write lock
 
@@ -59,6 +60,11 @@ class Revision(models.Model):
         transaction.on_commit(lambda: rules_changed.send(cls), using)
         number: int = rows.values_list("number", flat=True).get()
         return number
+
+    @classmethod
+    def lock(cls) -> None:
+        """Lock out other writers of rules until this transaction ends."""
+        list(cls.objects.select_for_update())
 
 
 class DomainField(models.CharField):  # type: ignore[type-arg]
@@ -327,6 +333,40 @@ class ImportBatch(models.Model):
         return f"import:{self.pk}"
 
 
+class PendingImport(models.Model):
+    """A list that was previewed, kept as it came until it is imported or forgotten.
+
+    Once it is imported only `batch` tells of it, so that it never is again.
+    """
+
+    source = models.CharField(max_length=500)
+    format = models.CharField(max_length=20, blank=True)
+    data = models.BinaryField()  # compressed, as the report is
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
+    made_at = models.DateTimeField(default=timezone.now)
+    reason = models.CharField(
+        max_length=20,
+        choices=BlacklistedDomain.Reason.choices,
+        default=BlacklistedDomain.Reason.OTHER,
+        help_text="Of rules that name none.",
+    )
+    public_suffixes = models.BooleanField(default=False)
+    leave_out_covered = models.BooleanField(default=False)
+    leave_out_conflicts = models.BooleanField(default=False)
+    digest = models.CharField(max_length=64)  # of the plan that was shown
+    report = models.BinaryField()
+    batch = models.ForeignKey(ImportBatch, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["made_at"], name="pending_made_at")]
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.made_at:%Y-%m-%d %H:%M})"
+
+
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     def due(self, now: datetime) -> Self:
         """To be looked at now, and nobody does yet."""
@@ -464,9 +504,12 @@ def forget_old(now: datetime) -> int:
     """Delete what has had its time, in short transactions; returns how many rows."""
     retired = RuleQuerySet(BlacklistedDomain).filter(retired_at__lt=now - KEEP_RETIRED)
     hits = Hit.objects.filter(day__lt=(now - KEEP_HITS).date())
+    pending = PendingImport.objects.filter(made_at__lt=now - KEEP_PENDING)
     # A rule's own delete() would keep the row.
-    return _delete(models.QuerySet(BlacklistedDomain), retired) + _delete(
-        Hit.objects.all(), hits
+    return (
+        _delete(models.QuerySet(BlacklistedDomain), retired)
+        + _delete(Hit.objects.all(), hits)
+        + _delete(PendingImport.objects.all(), pending)
     )
 
 

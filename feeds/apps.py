@@ -15,6 +15,7 @@ class FeedsConfig(AppConfig):
         hooks.fetch = _fetch
         hooks.look = _look
         hooks.impact = _impact
+        hooks.removal = _removal
 
 
 def _fetch(url: str) -> bytes:
@@ -42,3 +43,9 @@ def _impact(rules: Sequence[RuleSpec]) -> hooks.Impact:
     from feeds import picking
 
     return picking.impact(rules)
+
+
+def _removal(origin: str) -> hooks.Removal:
+    from feeds import picking
+
+    return picking.removal(origin)

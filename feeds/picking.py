@@ -188,6 +188,25 @@ def _up_to_date() -> Snapshot:
     return current() if kept else Snapshot(building.build())
 
 
+def removal(origin: str) -> hooks.Removal:
+    """What of the pool would be shown again if the rules of an origin went."""
+    now, pool = cache.current(), _up_to_date().pool
+    decided = {host for host in pool.hosts if now.verdict(host)}
+    rest = cache.without(origin, decided)
+    hides = pool.blocked(now.blocks)
+    left = pool.blocked(
+        lambda host: rest.blocks(host) if host in decided else now.blocks(host)
+    )
+    # What is hidden before and after: so that what goes does not hide what comes.
+    both = bytes(one & other for one, other in zip(hides, left, strict=True))
+    before, after, most = (pool.view(of, _ALL) for of in (hides, left, both))
+    return hooks.Removal(
+        feeds=len(most.feeds) - len(before.feeds),
+        entries=most.size - before.size,
+        hidden=most.size - after.size,
+    )
+
+
 def start() -> None:
     """Keep the snapshot right from now on, in a thread; call it after the fork."""
     global _keeper

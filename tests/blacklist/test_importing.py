@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from blacklist import formats, hooks, importing
 from blacklist.models import (
+    KEEP_PENDING,
     KEEP_RETIRED,
     BlacklistedDomain,
     ImportBatch,
@@ -25,6 +26,7 @@ from blacklist.models import (
 pytestmark = pytest.mark.django_db
 
 rules = BlacklistedDomain.objects
+CONFIRMED = importing.Choices(public_suffixes=True)
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -82,7 +84,8 @@ def test_undoing_a_batch_takes_away_its_own_rules_only():
     assert importing.undo(first) == 2
     assert stored() == ["@@both.example.com", "a.example.com"]
     assert first.undone_at is not None
-    assert importing.undo(first) == 0
+    with pytest.raises(importing.ImportProblem, match="was undone already"):
+        importing.undo(first)
     assert take("a.example.com\n", source="one").added == 1
 
 
@@ -90,8 +93,166 @@ def test_public_suffixes_come_in_only_when_confirmed():
     text = b"co.uk\ngithub.io\n@@co.jp\n"
     plan = importing.plan(text, source="list")
     assert [str(rule.spec) for rule in plan.new] == ["@@co.jp"]
-    plan = importing.plan(text, source="list", suffixes_confirmed=True)
+    plan = importing.plan(text, source="list", choices=CONFIRMED)
+    assert [str(rule.spec) for rule in plan.new] == ["github.io", "@@co.jp"]
+    plan = importing.plan(text, source="list", choices=CONFIRMED, superuser=True)
     assert len(plan.new) == 3
+
+
+def test_what_a_rule_meets_is_noted():
+    rules.create(domain="wide.net")
+    rules.create(domain="brief.net", expires_at=timezone.now() + timedelta(days=1))
+    rules.create(domain="gone.net", expires_at=timezone.now() - timedelta(days=1))
+    rules.create(domain="fine.net", action="allow", origin="import:9")
+    rules.create(domain="good.net", action="allow", origin="import:9")
+    rules.create(domain="alone.net", include_subdomains=False)
+    rules.create(domain="listed.net", origin="import:9")
+    plan = importing.plan(
+        b"a.wide.net\na.brief.net\na.gone.net\nfine.net\na.fine.net\nalone.net\n"
+        b"@@b.wide.net\n@@a.listed.net\nown.net\n=own.net\nnotwide.net\n"
+        b"wide.net\n@@c.good.net\n",
+        source="list",
+    )
+
+    def said(remarks):
+        return [(str(of.rule.spec), of.why) for of in remarks]
+
+    assert said(plan.covered) == [
+        ("a.wide.net", "Covered by wide.net (by hand)."),
+        ("=own.net", "Covered by own.net of this list."),
+        ("wide.net", "Covered by wide.net (by hand)."),
+        ("@@c.good.net", "Covered by @@good.net (import 9)."),
+    ]
+    assert said(plan.conflicts) == [
+        ("fine.net", "An exception stands against it: @@fine.net (import 9)."),
+        ("a.fine.net", "An exception stands against it: @@fine.net (import 9)."),
+        ("@@b.wide.net", "It allows what wide.net (by hand) blocks."),
+    ]
+    # A list is whole in itself: what covers it may go.
+    assert len(plan.new) == 13
+
+
+def test_what_is_covered_or_in_conflict_is_left_out_on_demand():
+    rules.create(domain="wide.net")
+    text = b"a.wide.net\n@@b.wide.net\nc.net\n"
+
+    def new(**choices):
+        plan = importing.plan(text, source="l", choices=importing.Choices(**choices))
+        assert (len(plan.covered), len(plan.conflicts)) == (1, 1)
+        return [str(rule.spec) for rule in plan.new]
+
+    assert new() == ["a.wide.net", "@@b.wide.net", "c.net"]
+    assert new(leave_out_covered=True) == ["@@b.wide.net", "c.net"]
+    assert new(leave_out_conflicts=True) == ["a.wide.net", "c.net"]
+
+
+def test_what_the_list_covers_with_a_rule_of_its_own_needs_nothing_that_expires():
+    rules.create(domain="own.net", expires_at=timezone.now() + timedelta(days=1))
+    (covered,) = importing.plan(b"own.net\na.own.net\n", source="list").covered
+    assert covered.why == "Covered by own.net of this list."
+
+
+def test_of_a_list_that_blocks_and_allows_the_same_the_exception_counts():
+    plan = importing.plan(b"a.net\nb.net\n@@a.net\n", source="list")
+    assert [str(rule.spec) for rule in plan.new] == ["b.net", "@@a.net"]
+    assert [str(remark.rule.spec) for remark in plan.known] == ["a.net"]
+
+
+def test_an_export_of_ones_own_brings_no_twins_of_what_is_by_hand():
+    rules.create(domain="a.net", reason="spam", note="mine", review_at=NOW)
+    rules.create(domain="b.net", action="allow", expires_at=NOW + timedelta(days=900))
+    rules.create(domain="c.net")
+    for format in ("csv", "json"):
+        text = "".join(importing.export(format, formats.Written()))
+        plan = importing.plan(text.encode(), source="mine", format=format)
+        assert plan.new == []
+        assert {of.why for of in plan.known} == {"One by hand says the very same."}
+    changed = text.replace("mine", "other")
+    plan = importing.plan(changed.encode(), source="mine", format="json")
+    assert [str(rule.spec) for rule in plan.new] == ["a.net"]
+    # A list of others is kept whole: it stays when the rule by hand goes.
+    assert len(importing.plan(b"a.net\nc.net\n", source="other").new) == 2
+
+
+def test_a_plan_is_not_committed_over_changes_of_what_it_is_about():
+    plan = importing.plan(b"a.b.net\n", source="list")
+    rules.create(domain="other.net")
+    rules.create(domain="c.b.net")
+    assert importing.commit(plan).added == 1
+    plan = importing.plan(b"c.d.net\n", source="list")
+    rules.create(domain="d.net", action="allow")
+    before = Revision.current()
+    with pytest.raises(importing.PlanOutdated, match="changed meanwhile"):
+        importing.commit(plan)
+    assert not rules.filter(domain="c.d.net").exists()
+    assert Revision.current() == before
+
+
+def test_undoing_restores_exactly_what_was_before():
+    mine = rules.create(domain="a.net", note="mine")
+    rules.create(domain="gone.net", expires_at=timezone.now() - timedelta(days=1))
+    take("a.net\nx.net\n", source="other")
+
+    def state():
+        return sorted(rules.values_list("domain", "origin", "note", "expires_at"))
+
+    before = state()
+    text = "a.net\nb.net\nc.net\nd.net\ngone.net\nx.net\n@@e.a.net\n"
+    batch = take(text, source="list")
+    own = rules.filter(origin=batch.origin)
+    renamed = own.get(domain="b.net")
+    renamed.domain = "renamed.net"
+    renamed.save()
+    own.filter(domain="c.net").update(note="edited", action="allow")
+    own.filter(domain="d.net").delete()
+    own.filter(domain="x.net").update(expires_at=timezone.now())
+    assert importing.undo(batch) == 6
+    assert state() == before
+    assert rules.get(domain="a.net", origin="") == mine
+    assert take(text, source="list").added == 7
+
+
+def test_a_preview_is_imported_once_and_forgotten_after_a_day():
+    pending = importing.keep(
+        b"a.net\n", source="list", format="", reason="spam", author=None
+    )
+    plan = importing.preview(pending, importing.Choices())
+    assert importing.report(pending).rows["new"] == [[1, "a.net", ""]]
+    second = importing.preview(pending, importing.Choices())
+    assert second.digest == plan.digest == pending.digest
+    batch = importing.commit(plan, pending=pending)
+    with pytest.raises(importing.AlreadyImported) as again:
+        importing.commit(second, pending=pending)
+    assert again.value.batch == batch
+    assert stored() == ["a.net"]
+    assert ImportBatch.objects.count() == 1
+    assert forget_old(pending.made_at + KEEP_PENDING) == 0
+    assert forget_old(pending.made_at + KEEP_PENDING + timedelta(seconds=1)) == 1
+    with pytest.raises(importing.ImportProblem, match="was forgotten"):
+        importing.commit(second, pending=pending)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_preview_imported_by_two_at_once_is_imported_once():
+    pending = importing.keep(
+        b"a.net\n", source="list", format="", reason="", author=None
+    )
+    plan = importing.preview(pending, importing.Choices())
+    stop = threading.Barrier(4)
+
+    def one():
+        try:
+            stop.wait(10)
+            return importing.commit(plan, pending=pending)
+        except importing.AlreadyImported:
+            return None
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(one) for _ in range(4)]
+    assert sum(one.result() is not None for one in done) == 1
+    assert stored() == ["a.net"]
 
 
 def test_all_or_nothing(monkeypatch):
@@ -220,9 +381,10 @@ def test_importblacklist_tells_what_it_did(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a.example.com\ncom\ngithub.io\na.example.com\n")
     out, err = run("importblacklist", str(path))
-    assert "1 new, 1 known already, 1 public suffixes left out, 1 skipped" in out
+    assert "1 new, 1 known already" in out
+    assert "1 public suffixes left out, 1 skipped" in out
     assert "Line 2 skipped: 'com' is a single label" in err
-    assert "Line 3 left out: github.io is a public suffix." in err
+    assert "Line 3 left out: github.io: github.io is a public suffix" in err
     assert stored() == ["a.example.com"]
 
 
@@ -236,6 +398,29 @@ def test_long_work_shows_progress_on_a_terminal(tmp_path):
     err = Terminal()
     call_command("importblacklist", str(path), stdout=io.StringIO(), stderr=err)
     assert "2 of 2 rules" in err.getvalue()
+
+
+def test_long_work_tells_a_log_how_far_it_is(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"{n}.example.com\n" for n in range(10_000)))
+    _, err = run("importblacklist", str(path))
+    assert err.splitlines()[0] == "1,000 of 10,000 rules"
+    assert err.splitlines()[-1] == "10,000 of 10,000 rules"
+    assert len(err.splitlines()) == 10
+
+
+def test_importblacklist_says_what_stands_against_a_list(tmp_path):
+    rules.create(domain="wide.net")
+    path = tmp_path / "list.txt"
+    path.write_text("a.wide.net\n@@b.wide.net\n")
+    out, err = run("importblacklist", str(path), "--dry-run")
+    assert "2 new, 0 known already, 1 covered by other rules, 1 in conflict" in out
+    assert "Line 1 covered: a.wide.net: Covered by wide.net (by hand)." in err
+    assert "Line 2 in conflict: @@b.wide.net: It allows what wide.net" in err
+    left_out = ("--leave-out-covered", "--leave-out-conflicts")
+    out, _ = run("importblacklist", str(path), *left_out)
+    assert "0 new, 0 known already, 1 covered by other rules left out" in out
+    assert rules.count() == 1
 
 
 def test_a_dry_run_stores_nothing_and_says_what_would_be_hidden(tmp_path, monkeypatch):

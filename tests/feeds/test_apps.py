@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from blacklist import domains, hooks
+from blacklist.models import BlacklistedDomain
 from tests.feeds.internet import conditional
 from tests.feeds.rows import make_entries, make_feed, read_pool
 
@@ -52,3 +53,12 @@ def test_the_blacklist_learns_what_a_rule_would_hide():
     make_entries(make_feed("x.bad.example"), 2)
     impact = hooks.impact([domains.RuleSpec("bad.example", True, "block")])
     assert (impact.feeds, impact.entries) == (2, 4)
+
+
+@pytest.mark.django_db
+def test_the_blacklist_learns_what_would_come_back():
+    make_entries(make_feed("bad.example"), 2)
+    make_entries(make_feed("good.example"), 3)
+    read_pool()
+    BlacklistedDomain.objects.create(domain="bad.example", origin="import:1")
+    assert hooks.removal("import:1") == hooks.Removal(feeds=1, entries=2)

@@ -10,6 +10,7 @@ from random import Random
 import orjson
 import pytest
 from django.db import DatabaseError, connection
+from django.utils import timezone
 
 from blacklist import cache
 from blacklist.domains import RuleSpec
@@ -293,6 +294,47 @@ def test_impact_says_what_rules_would_hide():
     BlacklistedDomain.objects.create(domain="one.example", include_subdomains=False)
     assert impact(("one.example", False)) == (0, 0, 0, ())
     assert impact(("two.example",)) == (1, 2, 1, ("food",))
+
+
+@pytest.mark.django_db
+def test_removal_says_what_would_be_shown_again():
+    category = Category.objects.create(slug="art", name="art")
+    for number, host in enumerate(("one.example", "two.example", "six.example")):
+        feed = feed_number(number, host=host, category=category)
+        entry_number(feed, number * 10)
+        entry_number(feed, number * 10 + 1, host=f"sub.{host}")
+    rules = BlacklistedDomain.objects
+
+    def removal(origin="import:1"):
+        found = picking.removal(origin)
+        return found.feeds, found.entries, found.hidden
+
+    assert removal() == (0, 0, 0)
+    rules.create(domain="one.example", origin="import:1")
+    rules.create(domain="sub.two.example", origin="import:1")
+    assert removal() == (1, 3, 0)
+    assert removal("import:2") == (0, 0, 0)
+    # What another one blocks stays hidden, unless that has expired.
+    rules.create(domain="sub.two.example", origin="import:2")
+    assert removal() == (1, 2, 0)
+    past = timezone.now() - timedelta(days=1)
+    rules.create(domain="one.example", expires_at=past)
+    assert removal() == (1, 2, 0)
+    # What only an exception of it lets through would go.
+    rules.create(domain="six.example")
+    rules.create(domain="six.example", include_subdomains=False, origin="import:3")
+    rules.create(domain="sub.six.example", action="allow", origin="import:4")
+    assert removal("import:4") == (0, 0, 0)
+    rules.filter(domain="six.example").delete()
+    rules.create(domain="six.example", origin="import:4")
+    rules.create(
+        domain="six.example",
+        include_subdomains=False,
+        action="allow",
+        origin="import:4",
+    )
+    rules.create(domain="six.example", origin="import:5")
+    assert removal("import:4") == (0, 0, 2)
 
 
 @pytest.mark.django_db

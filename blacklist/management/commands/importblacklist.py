@@ -8,6 +8,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from blacklist import formats, importing, output
 
 _SHOWN = 10
+_LONG = 10_000  # from so many rules on even a log hears how far it is
+_TOLD = {
+    "skipped": "skipped",
+    "suffixes": "left out",
+    "conflicts": "in conflict",
+    "covered": "covered",
+}
 
 
 class Command(BaseCommand):
@@ -36,6 +43,17 @@ class Command(BaseCommand):
             action="store_true",
             help="also block public suffixes such as co.uk; else they are left out",
         )
+        parser.add_argument(
+            "--leave-out-covered",
+            action="store_true",
+            help="leave out rules that another one covers; else they are stored, and "
+            "still hold when that one goes",
+        )
+        parser.add_argument(
+            "--leave-out-conflicts",
+            action="store_true",
+            help="leave out rules that say the opposite of one that is there",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         with output.database_errors():
@@ -44,41 +62,63 @@ class Command(BaseCommand):
     def _import(self, options: dict[str, Any]) -> None:
         source = options["source"]
         try:
+            self._say("Reading ...")
+            data = sys.stdin.buffer.read() if source == "-" else importing.fetch(source)
             plan = importing.plan(
-                sys.stdin.buffer.read() if source == "-" else importing.fetch(source),
+                data,
                 source="standard input" if source == "-" else source,
                 format=options["format"],
-                suffixes_confirmed=options["confirm_public_suffixes"],
+                choices=importing.Choices(
+                    public_suffixes=options["confirm_public_suffixes"],
+                    leave_out_covered=options["leave_out_covered"],
+                    leave_out_conflicts=options["leave_out_conflicts"],
+                ),
+                superuser=True,
             )
+            self._preview(source, plan)
+            if not options["dry_run"]:
+                self._commit(source, plan, options["reason"])
         except importing.ImportProblem as error:
             raise CommandError(str(error)) from error
-        self._tell(plan)
-        if options["dry_run"]:
-            self.stdout.write(f"Would import {source}: {plan.counts()}.")
-            self.stdout.write(str(plan.impact()))
-            return
+
+    def _preview(self, source: str, plan: importing.Plan) -> None:
+        for kind, what in _TOLD.items():
+            rows = plan.rows[kind]
+            for line, text, why in rows[:_SHOWN]:
+                said = f"{text}: {why}" if kind != "skipped" else why
+                self.stderr.write(f"Line {line} {what}: {said}")
+            if len(rows) > _SHOWN:
+                self.stderr.write(f"... and {len(rows) - _SHOWN:,} more {what}.")
+        self._say("Looking at what would be hidden ...")
+        self.stdout.write(f"Would import {source} ({plan.format}): {plan.counts()}.")
+        self.stdout.write(str(plan.impact()))
+
+    def _commit(self, source: str, plan: importing.Plan, reason: str) -> None:
         batch = importing.commit(
-            plan, reason=options["reason"], progress=self._progress(len(plan.new))
+            plan, reason=reason, progress=self._progress(len(plan.new))
         )
         self.stdout.write(
-            f"Imported {source} as batch {batch.pk}: {plan.counts()}. "
+            f"Imported {source} as batch {batch.pk}: {len(plan.new):,} rules. "
             "The admin can undo it."
         )
 
-    def _tell(self, plan: importing.Plan) -> None:
-        for skipped in plan.skipped[:_SHOWN]:
-            self.stderr.write(f"Line {skipped.line} skipped: {skipped.reason}")
-        if len(plan.skipped) > _SHOWN:
-            self.stderr.write(f"... and {len(plan.skipped) - _SHOWN:,} more skipped.")
-        for rule in plan.suffixes[:_SHOWN]:
-            self.stderr.write(
-                f"Line {rule.line} left out: {rule.spec.domain} is a public suffix."
-            )
+    def _say(self, what: str) -> None:
+        if self.stderr.isatty():
+            self.stderr.write(what)
 
     def _progress(self, total: int) -> Any:
+        """A line that is written over on a terminal; in a log one each tenth."""
+        tenth = max(1, total // 10)
+        said = 0
+
         def show(stored: int) -> None:
-            if self.stderr.isatty():
+            nonlocal said
+            terminal = self.stderr.isatty()
+            if terminal:
                 end = "\n" if stored == total else ""
                 self.stderr.write(f"\r{stored:,} of {total:,} rules", ending=end)
+            elif total >= _LONG and (stored - said >= tenth or stored == total):
+                said = stored
+                self.stderr.write(f"{stored:,} of {total:,} rules")
 
         return show
