@@ -1,6 +1,6 @@
 """What is connected when Django starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from django.apps import AppConfig
 
@@ -14,6 +14,7 @@ class FeedsConfig(AppConfig):
     def ready(self) -> None:
         hooks.fetch = _fetch
         hooks.impact = _impact
+        hooks.impact_of = _impact_of
 
 
 def _fetch(url: str) -> bytes:
@@ -27,3 +28,9 @@ def _impact(rules: Sequence[RuleSpec]) -> hooks.Impact:
     from feeds import picking
 
     return picking.impact(rules)
+
+
+def _impact_of(blocks: Callable[[str], bool]) -> hooks.Impact:
+    from feeds import picking
+
+    return picking.impact_of(blocks)

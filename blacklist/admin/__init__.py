@@ -1,5 +1,5 @@
 """Where operators curate the blacklist."""
 
-from blacklist.admin import batches, rules
+from blacklist.admin import batches, edits, rules
 
-__all__ = ["batches", "rules"]
+__all__ = ["batches", "edits", "rules"]
