@@ -73,8 +73,8 @@ def bring_in(staged: RuleQuerySet, *, author: Any) -> Edit:
     edit = _record(
         staged,
         lambda rules: rules.update(origin="", retired_at=None),
-        what="Added",
-        author=author,
+        "Added",
+        author,
     )
     # What they were before they were live is nobody's history.
     RuleVersion.objects.filter(edit=edit.pk, after=False).delete()
@@ -105,7 +105,13 @@ def update(rules: RuleQuerySet, *, what: str, author: Any, **values: Any) -> Edi
     """
     if not any(hasattr(value, "resolve_expression") for value in values.values()):
         rules = rules.exclude(**values)
-    return _record(rules, lambda rules: rules.update(**values), what, author)
+    return _record(
+        rules,
+        lambda rules: rules.update(**values),
+        what,
+        author,
+        fields=" ".join(values),
+    )
 
 
 def retire(rules: RuleQuerySet, *, author: Any) -> Edit:
@@ -134,8 +140,9 @@ def undo(edit: Edit, *, author: Any, suffixes_confirmed: bool = False) -> Undone
         undoing = _record(
             undoable,
             partial(_restore, edit),
-            what=f"Undid edit {edit.pk} ({edit.what})",
-            author=author,
+            f"Undid edit {edit.pk} ({edit.what})",
+            author,
+            fields=edit.fields or "retired_at",
             undoes=edit,
         )
         done = RuleVersion.objects.filter(edit=undoing.pk)
@@ -170,12 +177,16 @@ def _record(
     change: Callable[[RuleQuerySet], object],
     what: str,
     author: Any,
+    *,
+    fields: str = "",
     undoes: Edit | None = None,
 ) -> Edit:
     with transaction.atomic(savepoint=False):
         # What is kept is what the change then finds.
         Revision.lock()
-        edit = Edit.objects.create(what=what[:500], author=author, undoes=undoes)
+        edit = Edit.objects.create(
+            what=what[:500], author=author, fields=fields, undoes=undoes
+        )
         edit.rules = _keep(rules, edit, after=False)
         if not edit.rules:
             edit.delete()
@@ -252,19 +263,13 @@ def _suffixes(edit: Edit, author: Any, *, confirmed: bool) -> dict[int, str]:
 
 
 def _restore(edit: Edit, rules: RuleQuerySet) -> None:
-    before = _versions(edit, after=False).filter(rule=OuterRef("pk"))
-    was = {name: Subquery(before.values(name)) for name in RuleVersion.STATE}
-    made = rules.exclude(Exists(before))
-    if made.exists():
-        made.retire()
-    former = rules.filter(Exists(before))
-    # All fields at once: half a change may be another rule's place. By name only
-    # where the name changed: that costs a row of each.
-    renamed = list(former.exclude(domain=was["domain"]).values_list("pk", flat=True))
-    others = {name: value for name, value in was.items() if name != "domain"}
-    former.exclude(pk__in=renamed).update(**others)
-    if renamed:
-        former.filter(pk__in=renamed).update(**was)
+    names = edit.fields.split()
+    if names:
+        before = _versions(edit, after=False).filter(rule=OuterRef("pk"))
+        rules.update(**{name: Subquery(before.values(name)) for name in names})
+    else:
+        # It made them.
+        rules.retire()
 
 
 def _why_left(

@@ -352,6 +352,7 @@ class Edit(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
     )
     what = models.CharField(max_length=500)
+    fields = models.CharField(max_length=200)  # of rules; none where it made them
     rules = models.PositiveIntegerField(default=0)
     undoes = models.ForeignKey(
         "self", models.SET_NULL, null=True, related_name="undone_by"
