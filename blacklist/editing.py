@@ -19,6 +19,8 @@ from blacklist.models import (
     RuleVersion,
 )
 
+# The fields that may block anew; looking for suffixes takes seconds for very many.
+_BLOCKING = {"domain", "include_subdomains", "action", "retired_at"}
 _NAMED = 20  # rules left out of an undo that are named
 
 
@@ -237,6 +239,8 @@ def _taken(edit: Edit) -> QuerySet[RuleVersion]:
 
 def _suffixes(edit: Edit, author: Any, *, confirmed: bool) -> dict[int, str]:
     """Rules of an edit that may not be blocked again, and why."""
+    if not _BLOCKING.intersection(edit.fields.split()):
+        return {}
     blocking = _versions(edit, after=False).filter(
         action=domains.BLOCK, retired_at=None
     )

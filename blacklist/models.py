@@ -66,7 +66,7 @@ class Revision(models.Model):
         """Lock out other writers of rules until this transaction ends."""
         rows = cls.objects.select_for_update().filter(pk=1)
         if not rows:
-            cls.objects.bulk_create([cls(pk=1)], ignore_conflicts=True)
+            Revision.objects.bulk_create([Revision(pk=1)], ignore_conflicts=True)
             list(rows.all())
 
 
