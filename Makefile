@@ -54,6 +54,7 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.blacklist_live
 	$(BIN)/python -m benchmarks.blacklist_reload
 	$(BIN)/python -m benchmarks.blacklist_import
+	$(BIN)/python -m benchmarks.blacklist_admin
 	$(BIN)/python -m benchmarks.loadfeeds
 
 format: .venv/dev

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, NewType
 
 from django.db import Error, close_old_connections, connection, transaction
-from django.db.models import Case, F, IntegerField, Value, When
+from django.db.models import Case, F, IntegerField, Q, Value, When
 
 from blacklist import domains, packed
 from blacklist.models import BATCH, BlacklistedDomain, Hit, Revision, rules_changed
@@ -73,7 +73,14 @@ class Verdict:
 class Rules:
     """What is blocked. A copy follows small changes; `version` tells of them."""
 
-    __slots__ = ("_clock", "_count", "_expiries", "_held", "revision")
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_count",
+        "_expiries",
+        "_held",
+        "revision",
+    )
 
     def __init__(
         self,
@@ -139,6 +146,41 @@ class Rules:
             ),
             default=0,
         )
+
+    def wider(self, name: str, *, own: bool = False) -> tuple[str, int | None] | None:
+        """What would decide below a name if it had no rule, or (`own`) if it had none
+        for this host alone: the action, and when that expires."""
+        best = own and self._best_below(self._held.get(name))
+        while not best and (dot := name.find(".")) >= 0:
+            name = name[dot + 1 :]
+            best = self._best_below(self._held.get(name))
+        if not best:
+            return None
+        return domains.ALLOW if best[0] & _ALLOWS else domains.BLOCK, best[1]
+
+    def overlapping(self) -> list[str]:
+        """The names with several rules, or with one that says what a wider one says."""
+        found = []
+        for name, held in list(self._held.items()):
+            candidates = _candidates(held)
+            if len(candidates) > 1:
+                found.append(name)
+                continue
+            wider = self.wider(name)
+            if wider and (wider[0] == domains.ALLOW) == bool(
+                candidates[0][0] & _ALLOWS
+            ):
+                found.append(name)
+        return found
+
+    def _best_below(self, held: _Held | None) -> _Candidate | None:
+        now = self._clock()
+        best = None
+        for code, expires in _candidates(held):
+            in_force = expires is None or expires > now
+            if code < _ALONE and in_force and (best is None or code > best[0]):
+                best = code, expires
+        return best
 
     def _add(self, rows: Iterable[tuple[str, int, int | None]]) -> None:
         held, before, more = self._held, len(self._held), 0
@@ -323,6 +365,34 @@ def forget() -> None:
     _copy.forget()
     with _hits_lock:
         _hits.clear()
+
+
+def supposing(
+    before: BlacklistedDomain | None, after: BlacklistedDomain | None
+) -> Callable[[str], bool]:
+    """What would be blocked if a rule (or none) became another (or none)."""
+    names = {rule.domain for rule in (before, after) if rule is not None}
+    near = Q()
+    for name in names:
+        # What decides there: the rules above it, and with the dot those below.
+        near |= Q(domain__in=list(domains.names(name))) | Q(domain__endswith=f".{name}")
+    others = BlacklistedDomain.objects.filter(near)
+    if before is not None:
+        others = others.exclude(pk=before.pk)
+    then = Rules(packed.once(others, "domain", _CODE, "expires_at"))  # type: ignore[arg-type]
+    if after is not None:
+        until = after.expires_at
+        expires = None if until is None else int(until.timestamp())
+        code = 1 + _ALLOWS * (after.action == domains.ALLOW)
+        code += _BY_HAND * (not after.origin) + _ALONE * (not after.include_subdomains)
+        then._add([(after.domain, code, expires)])
+    now = current()
+
+    def blocks(host: str) -> bool:
+        touched = not names.isdisjoint(domains.names(host))
+        return then.blocks(host) if touched else now.blocks(host)
+
+    return blocks
 
 
 def status() -> Status:

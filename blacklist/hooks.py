@@ -17,10 +17,12 @@ class Impact:
     emptied: tuple[str, ...] = ()  # categories nothing would be left of
 
     def __str__(self) -> str:
+        # Below zero where more comes back than goes.
+        back = self.entries < 0
         text = (
-            f"{_counted(self.feeds, 'feed')} and "
-            f"{_counted(self.entries, 'entry', 'entries')} would be hidden, "
-            f"{self.share:.1%} of the pool"
+            f"{_counted(abs(self.feeds), 'feed')} and "
+            f"{_counted(abs(self.entries), 'entry', 'entries')} would be "
+            f"{'shown again' if back else 'hidden'}, {abs(self.share):.1%} of the pool"
         )
         if self.emptied:
             text += f"; nothing would be left of {', '.join(self.emptied)}"
@@ -83,12 +85,19 @@ def no_removal(origin: str) -> Removal:
     return Removal()
 
 
+def no_impact_of(blocks: Callable[[str], bool]) -> Impact:
+    """Nothing is shown here that could be hidden."""
+    return Impact()
+
+
 # The bytes at an address; raises OSError.
 fetch: Callable[[str], bytes] = no_fetch
 # The same with the validators of last time; None: it is still what it was.
 look: Callable[[str, str, str], Body | None] = no_look
 impact: Callable[[Sequence[RuleSpec]], Impact] = no_impact
 removal: Callable[[str], Removal] = no_removal
+# The same of any change: if from now on these hosts were blocked.
+impact_of: Callable[[Callable[[str], bool]], Impact] = no_impact_of
 
 
 def _counted(number: int, one: str, many: str = "") -> str:

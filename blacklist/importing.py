@@ -16,12 +16,13 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from blacklist import domains, formats, hooks, packed
+from blacklist import domains, editing, formats, hooks, packed
 from blacklist.domains import RuleSpec
 from blacklist.formats import ListedRule, Skipped
 from blacklist.models import (
     BATCH,
     BlacklistedDomain,
+    Edit,
     ImportBatch,
     PendingImport,
     Revision,
@@ -496,8 +497,8 @@ def stage(
 
 def add_by_hand(
     rules: Iterable[ListedRule], *, author: Any, reason: str = "", note: str = ""
-) -> tuple[int, int]:
-    """Store rules as an operator's own; how many were added, and known already."""
+) -> tuple[Edit, int]:
+    """Store rules as an operator's own; the edit, and how many were known already."""
     wanted = {(rule.spec.domain, rule.spec.include_subdomains): rule for rule in rules}
     staged = stage(
         [
@@ -519,8 +520,8 @@ def add_by_hand(
     )
     # Compared in the statement that adds, which begins once no other writer is left.
     new = staged.exclude(Exists(own))
-    count = new.update(origin="", retired_at=None)
-    return count, len(wanted) - count
+    edit = editing.bring_in(new, author=author)
+    return edit, len(wanted) - edit.rules
 
 
 def undo(batch: ImportBatch) -> int:

@@ -1,4 +1,5 @@
-"""The rules, where they came from, how often they hit, and the revision they have.
+"""The rules, where they came from, how often they hit, the revision they have, and
+who changed them.
 
 Every change raises the revision in its own transaction, and a rule that goes stays
 as a retired row: that is how a worker loads only what changed.
@@ -21,6 +22,7 @@ from django.utils import timezone
 from blacklist import bulk, domains
 
 KEEP_RETIRED = timedelta(days=90)
+KEEP_EDITS = timedelta(days=90)
 KEEP_HITS = timedelta(days=400)
 KEEP_PENDING = timedelta(days=1)
 
@@ -64,7 +66,10 @@ class Revision(models.Model):
     @classmethod
     def lock(cls) -> None:
         """Lock out other writers of rules until this transaction ends."""
-        list(cls.objects.select_for_update())
+        rows = cls.objects.select_for_update().filter(pk=1)
+        if not rows:
+            Revision.objects.bulk_create([Revision(pk=1)], ignore_conflicts=True)
+            list(rows.all())
 
 
 class DomainField(models.CharField):  # type: ignore[type-arg]
@@ -97,11 +102,7 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
 
     def with_hits(self, since: date | None = None) -> Self:
         """With `hits`, all that are kept or those since a day."""
-        hits = Hit.objects.filter(rule=models.OuterRef("pk"))
-        if since:
-            hits = hits.filter(day__gte=since)
-        counted = hits.values("rule").annotate(sum=Sum("count")).values("sum")
-        return self.annotate(hits=Coalesce(models.Subquery(counted), 0))
+        return self.annotate(hits=hits_since(since))
 
     def update(self, **values: Any) -> int:
         with transaction.atomic(self.db, savepoint=False):
@@ -500,17 +501,103 @@ class Hit(models.Model):
         return f"{self.rule_id} on {self.day}: {self.count}"
 
 
+def hits_since(since: date | None = None) -> Coalesce:
+    """How often a rule of a query decided."""
+    hits = Hit.objects.filter(rule=models.OuterRef("pk"))
+    if since:
+        hits = hits.filter(day__gte=since)
+    counted = hits.values("rule").annotate(sum=Sum("count")).values("sum")
+    return Coalesce(models.Subquery(counted), 0)
+
+
+class Edit(models.Model):
+    """One change of rules by an operator, which can be undone."""
+
+    made_at = models.DateTimeField(default=timezone.now)
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
+    what = models.CharField(max_length=500)
+    fields = models.CharField(max_length=200)  # of rules; none where it made them
+    rules = models.PositiveIntegerField(default=0)
+    undoes = models.ForeignKey(
+        "self", models.SET_NULL, null=True, related_name="undone_by"
+    )
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ["view"]
+        indexes = [models.Index(fields=["made_at"], name="edit_made_at")]
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.made_at:%Y-%m-%d %H:%M})"
+
+
+class RuleVersion(models.Model):
+    """A rule as it was before an edit, or after it.
+
+    One that an edit made has none before it. Columns, not JSON: so the database
+    copies, compares and restores a hundred thousand by itself.
+    """
+
+    edit = models.ForeignKey(Edit, models.CASCADE, related_name="+", db_index=False)
+    rule = models.ForeignKey(BlacklistedDomain, models.CASCADE, related_name="+")
+    after = models.BooleanField()
+    domain = models.CharField(max_length=253)
+    include_subdomains = models.BooleanField()
+    action = models.CharField(max_length=10)
+    reason = models.CharField(max_length=20)
+    note = models.CharField(max_length=1000)
+    expires_at = models.DateTimeField(null=True)
+    review_at = models.DateTimeField(null=True)
+    retired_at = models.DateTimeField(null=True)
+
+    # What an edit may change.
+    STATE = [
+        "domain",
+        "include_subdomains",
+        "action",
+        "reason",
+        "note",
+        "expires_at",
+        "review_at",
+        "retired_at",
+    ]
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["edit", "rule", "after"], name="version_once_per_edit"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.spec)
+
+    @property
+    def spec(self) -> domains.RuleSpec:
+        return domains.RuleSpec(self.domain, self.include_subdomains, self.action)
+
+
 def forget_old(now: datetime) -> int:
     """Delete what has had its time, in short transactions; returns how many rows."""
-    retired = RuleQuerySet(BlacklistedDomain).filter(retired_at__lt=now - KEEP_RETIRED)
+    # Versions first: those of one edit may be very many.
+    versions = RuleVersion.objects.filter(edit__made_at__lt=now - KEEP_EDITS)
+    edits = Edit.objects.filter(made_at__lt=now - KEEP_EDITS)
     hits = Hit.objects.filter(day__lt=(now - KEEP_HITS).date())
     pending = PendingImport.objects.filter(made_at__lt=now - KEEP_PENDING)
-    # A rule's own delete() would keep the row.
-    return (
-        _delete(models.QuerySet(BlacklistedDomain), retired)
-        + _delete(Hit.objects.all(), hits)
-        + _delete(PendingImport.objects.all(), pending)
+    count = sum(
+        _delete(old.model.objects.all(), old)
+        for old in (versions, edits, hits, pending)
     )
+    # Not what an undo may still bring back.
+    needed = RuleVersion.objects.filter(rule=models.OuterRef("pk"))
+    retired = RuleQuerySet(BlacklistedDomain).filter(
+        ~models.Exists(needed), retired_at__lt=now - KEEP_RETIRED
+    )
+    # A rule's own delete() would keep the row.
+    return count + _delete(models.QuerySet(BlacklistedDomain), retired)
 
 
 def _delete(rows: models.QuerySet[Any], old: models.QuerySet[Any]) -> int:

@@ -1,16 +1,17 @@
-"""Many rows read as few fat ones, for what fills memory while serving.
+"""Many rows read as few fat ones, and many values asked for as one.
 
 sqlite3 lets go of the GIL at every row: beside busy threads each row then waits
 for its turn. Packed by the database into one JSON text, thousands wait once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import (
     Aggregate,
+    BooleanField,
     DateTimeField,
     Expression,
     F,
@@ -19,6 +20,7 @@ from django.db.models import (
     Model,
     QuerySet,
     TextField,
+    Value,
 )
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -42,6 +44,35 @@ class Seconds(Func):
     ) -> _Sql:
         template = "floor(extract(epoch FROM %(expressions)s))::bigint"
         return super().as_sql(compiler, connection, template=template, **extra)
+
+
+class Among(Func):
+    """Whether a field is one of very many values: single parameters are too few."""
+
+    output_field = BooleanField()
+
+    def __init__(self, name: str, values: Iterable[int | str]) -> None:
+        super().__init__(F(name), Value(list(values)))
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> _Sql:
+        field, values = self.get_source_expressions()
+        one = self.copy()
+        text = orjson.dumps(values.value).decode()
+        one.set_source_expressions([field, Value(text)])
+        template, joiner = "%(expressions)s))", " IN (SELECT value FROM json_each("
+        return one.as_sql(
+            compiler, connection, template=template, arg_joiner=joiner, **extra
+        )
+
+    def as_postgresql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> _Sql:
+        template, joiner = "%(expressions)s)", " = ANY("
+        return super().as_sql(
+            compiler, connection, template=template, arg_joiner=joiner, **extra
+        )
 
 
 class Packed(Aggregate):

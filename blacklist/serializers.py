@@ -72,15 +72,6 @@ class BlacklistedDomainSerializer(serializers.ModelSerializer[BlacklistedDomain]
             )
         return values
 
-    def update(
-        self, rule: BlacklistedDomain, values: dict[str, Any]
-    ) -> BlacklistedDomain:
-        # Only what was sent: what someone else changes meanwhile stays.
-        for name, value in values.items():
-            setattr(rule, name, value)
-        rule.save(update_fields=values)
-        return rule
-
     def _fields(self) -> dict[str, Any]:
         """What the rule says that is to be changed."""
         if self.instance is None:

@@ -1,5 +1,7 @@
 """The API of the rules."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import IntegrityError
@@ -10,7 +12,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from blacklist import cache, domains
+from blacklist import cache, domains, editing
 from blacklist.models import BlacklistedDomain, RuleQuerySet
 from blacklist.serializers import BlacklistedDomainSerializer, CheckSerializer
 
@@ -104,18 +106,34 @@ class BlacklistedDomainViewSet(
         )
 
     def perform_create(self, serializer: Any) -> None:
-        self._save(serializer, created_by=self.request.user)
-        serializer.instance.hits = 0
+        rule = BlacklistedDomain(**serializer.validated_data)
+        with _naming_a_faster_one(serializer):
+            editing.create(rule, author=self.request.user)
+        rule.hits = 0  # type: ignore[attr-defined]
+        serializer.instance = rule
 
     def perform_update(self, serializer: Any) -> None:
-        self._save(serializer)
+        # Only what was sent: what someone else changes meanwhile stays.
+        with _naming_a_faster_one(serializer):
+            editing.change(
+                serializer.instance,
+                author=self.request.user,
+                **serializer.validated_data,
+            )
 
-    def _save(self, serializer: Any, **values: Any) -> None:
-        try:
-            serializer.save(**values)
-        except IntegrityError as error:
-            # Someone else was faster: now there is a rule to name.
-            serializer.run_validation(serializer.initial_data)
-            raise serializers.ValidationError(
-                {"domain": "This rule is there already."}
-            ) from error
+    def perform_destroy(self, rule: BlacklistedDomain) -> None:
+        editing.retire(
+            BlacklistedDomain.objects.filter(pk=rule.pk), author=self.request.user
+        )
+
+
+@contextmanager
+def _naming_a_faster_one(serializer: Any) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        # Someone else was faster: now there is a rule to name.
+        serializer.run_validation(serializer.initial_data)
+        raise serializers.ValidationError(
+            {"domain": "This rule is there already."}
+        ) from error

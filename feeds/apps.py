@@ -1,6 +1,6 @@
 """What is connected when Django starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from django.apps import AppConfig
 
@@ -16,6 +16,7 @@ class FeedsConfig(AppConfig):
         hooks.look = _look
         hooks.impact = _impact
         hooks.removal = _removal
+        hooks.impact_of = _impact_of
 
 
 def _fetch(url: str) -> bytes:
@@ -49,3 +50,9 @@ def _removal(origin: str) -> hooks.Removal:
     from feeds import picking
 
     return picking.removal(origin)
+
+
+def _impact_of(blocks: Callable[[str], bool]) -> hooks.Impact:
+    from feeds import picking
+
+    return picking.impact_of(blocks)

@@ -163,16 +163,20 @@ def eligible_by_category() -> dict[str, int]:
 
 def impact(rules: Sequence[domains.RuleSpec]) -> hooks.Impact:
     """What of the pool would be hidden if these rules were added by hand."""
-    now, snapshot = cache.current(), _up_to_date()
+    now = cache.current()
     # Where one blocks and one allows the same, the exception decides: it comes last.
     added = {
         (rule.domain, rule.include_subdomains): rule
         for rule in sorted(rules, key=lambda rule: rule.action == domains.ALLOW)
     }
-    blocked = snapshot.pool.blocked(
-        lambda host: now.blocks(host) or _hides(added, host, now)
-    )
-    before, after = snapshot.view(now, _ALL), snapshot.pool.view(blocked, _ALL)
+    return impact_of(lambda host: now.blocks(host) or _hides(added, host, now))
+
+
+def impact_of(blocks: Callable[[str], bool]) -> hooks.Impact:
+    """What of the pool would be hidden if from now on these hosts were blocked."""
+    snapshot = _up_to_date()
+    before = snapshot.view(cache.current(), _ALL)
+    after = snapshot.pool.view(snapshot.pool.blocked(blocks), _ALL)
     hidden = before.size - after.size
     return hooks.Impact(
         feeds=len(before.feeds) - len(after.feeds),

@@ -1,5 +1,5 @@
 """Where operators curate the blacklist."""
 
-from blacklist.admin import batches, rules, subscriptions
+from blacklist.admin import batches, edits, rules, subscriptions
 
-__all__ = ["batches", "rules", "subscriptions"]
+__all__ = ["batches", "edits", "rules", "subscriptions"]

@@ -1,5 +1,6 @@
-"""The rules: their list, the form of one, a text box for many."""
+"""The rules: their list, the forms of one and of many, a text box for new ones."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -7,23 +8,46 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
-from django.db.models import F, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, When
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 
-from blacklist import cache, domains, formats, hooks, importing
+from blacklist import (
+    cache,
+    domains,
+    editing,
+    formats,
+    hooks,
+    importing,
+    packed,
+    tidying,
+)
+from blacklist.admin.edits import tell
 from blacklist.formats import ListedRule, Skipped
-from blacklist.models import BlacklistedDomain, RuleQuerySet
+from blacklist.models import (
+    KEEP_EDITS,
+    BlacklistedDomain,
+    Hit,
+    ImportBatch,
+    RuleQuerySet,
+    RuleVersion,
+    hits_since,
+)
 
 _SOON = timedelta(days=30)
 _EXTENSION = timedelta(days=90)
 _HITS_OF = timedelta(days=30)
+_NEW = timedelta(days=30)  # too young to be called never hit
 _SHOWN = 100
+_IMPORTS = 20  # the newest, in the filter
+_MUCH = 0.01  # of the pool, which is not hidden without asking
 _CONFIRM = "Block this public suffix and all sites of strangers below it"
 
 
@@ -42,6 +66,10 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     confirm_public_suffix = forms.BooleanField(
         required=False, label=_CONFIRM, widget=forms.HiddenInput
     )
+    confirm_impact = forms.BooleanField(
+        required=False, label="Hide that much", widget=forms.HiddenInput
+    )
+    checked = ""  # what it would hide, where only that was asked
 
     class Meta:
         model = BlacklistedDomain
@@ -76,14 +104,40 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             include_subdomains=values["include_subdomains"],
             action=values["action"],
             origin=self.instance.origin,
+            expires_at=values.get("expires_at"),
         )
+        before = self.instance if self.instance.pk else None
+        self.impact = hooks.impact_of(cache.supposing(before, rule))
         self._refuse_suffix(rule)
         twin = rule.twin()
         if twin is not None:
             self.add_error(
                 "domain", f"Rule {twin.pk} is there already: {twin}. Change that one."
             )
+        if not self.errors:
+            self._check_impact()
         return values
+
+    def _check_impact(self) -> None:
+        values, impact = self.cleaned_data, self.impact
+        confirmed = values["confirm_impact"] or values["confirm_public_suffix"]
+        if "_check" in self.data:
+            self.checked = f"{impact} Nothing has been saved yet."
+            self.add_error(None, self.checked)
+        elif (impact.share > _MUCH or impact.emptied) and not confirmed:
+            self.fields["confirm_impact"].widget = forms.CheckboxInput()
+            self.add_error("confirm_impact", f"{impact} Confirm that you mean it.")
+
+    def changed_values(self) -> dict[str, Any]:
+        """What differs from what the form showed, by field."""
+        # What the signs before a domain say is changed without its field.
+        touched = {*self.changed_data, "include_subdomains", "action"}
+        values = {name: getattr(self.instance, name) for name in RuleForm.Meta.fields}
+        return {
+            name: value
+            for name, value in values.items()
+            if name in touched and value != self.initial[name]
+        }
 
     def _refuse_suffix(self, rule: BlacklistedDomain) -> None:
         refused = domains.suffix_refusal(
@@ -94,7 +148,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         )
         if refused:
             self.fields["confirm_public_suffix"].widget = forms.CheckboxInput()
-            self.add_error("domain", f"{refused} {hooks.impact([rule.spec])}")
+            self.add_error("domain", f"{refused} {self.impact}")
 
     def _before(self) -> domains.RuleSpec:
         was = self.initial
@@ -149,6 +203,138 @@ class AddManyForm(forms.Form):
         ]
 
 
+class ManyForm(forms.Form):
+    """What is to change of many rules: only the fields that are ticked."""
+
+    prefix = "many"  # a list's form has an `action` of its own
+
+    action = forms.ChoiceField(choices=BlacklistedDomain.Action.choices)
+    reason = forms.ChoiceField(choices=BlacklistedDomain.Reason.choices)
+    note = forms.CharField(
+        required=False,
+        max_length=formats.MAX_NOTE,
+        widget=forms.TextInput(attrs={"size": 60}),
+    )
+    expires_at = forms.DateTimeField(
+        required=False,
+        label="Expires at",
+        help_text="Empty: never.",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+    )
+    review_at = forms.DateTimeField(
+        required=False,
+        label="Review at",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name in [*self.fields]:
+            label = self.fields[name].label or name.capitalize()
+            self.fields[f"set_{name}"] = forms.BooleanField(required=False, label=label)
+
+    def rows(self) -> Iterator[tuple[forms.BoundField, forms.BoundField]]:
+        for name in self.fields:
+            if not name.startswith("set_"):
+                yield self[f"set_{name}"], self[name]
+
+    def clean(self) -> dict[str, Any]:
+        values = self.cleaned_data
+        self.wanted = {
+            name: values.get(name) for name in self.fields if values.get(f"set_{name}")
+        }
+        # What is not ticked need not be right.
+        for name in [*self.errors]:
+            if name not in self.wanted:
+                del self.errors[name]
+        if not self.wanted:
+            raise forms.ValidationError("Tick what is to change.")
+        return values
+
+
+class UseFilter(admin.SimpleListFilter):
+    """Rules that could go: they decide nothing."""
+
+    title = "use"
+    parameter_name = "use"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("never", f"never hit (older than {_NEW.days} days)"),
+            ("redundant", "redundant: a wider rule says the same"),
+            ("shadowed", "shadowed: a stronger rule of its name is first"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "never":
+                hit = Exists(Hit.objects.filter(rule=OuterRef("pk")))
+                return queryset.filter(~hit, created_at__lte=timezone.now() - _NEW)
+            case "redundant":
+                return queryset.filter(packed.Among("pk", tidying.idle().redundant))
+            case "shadowed":
+                return queryset.filter(packed.Among("pk", tidying.idle().shadowed))
+        return queryset
+
+
+class ReviewFilter(admin.SimpleListFilter):
+    title = "review"
+    parameter_name = "review"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("due", "due"), ("soon", f"within {_SOON.days} days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        now = timezone.now()
+        wanted = {
+            "due": Q(review_at__lte=now),
+            "soon": Q(review_at__gt=now, review_at__lte=now + _SOON),
+        }
+        return queryset.filter(wanted.get(self.value() or "", Q()))
+
+
+class OriginFilter(admin.SimpleListFilter):
+    """Which import: the newest are offered, an address may name any."""
+
+    title = "import"
+    parameter_name = "origin"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        newest = ImportBatch.objects.filter(undone_at=None)[:_IMPORTS]
+        return [(batch.origin, str(batch)) for batch in newest]
+
+    def has_output(self) -> bool:
+        # Without it, Django would ignore an import that is not among the newest.
+        return super().has_output() or self.value() is not None
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return queryset if value is None else queryset.filter(origin=value)
+
+
+class RuleList(ChangeList):
+    """Hits are counted for the rules of a page only, unless they order it."""
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        if field_name == "hits":
+            return hits_since(_hits_from())
+        return super().get_ordering_field(field_name)
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        rules = BlacklistedDomain.objects.filter(
+            pk__in=[r.pk for r in self.result_list]
+        )
+        hits = dict(rules.order_by().values_list("pk", hits_since(_hits_from())))
+        for rule in self.result_list:
+            rule.hits = hits.get(rule.pk, 0)
+
+
+def _hits_from() -> Any:
+    return (timezone.now() - _HITS_OF).date()
+
+
 class ExpiryFilter(admin.SimpleListFilter):
     title = "expiry"
     parameter_name = "expiry"
@@ -188,19 +374,44 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "created_at",
         "created_by",
     ]
-    list_filter = ["action", "reason", "source", "include_subdomains", ExpiryFilter]
+    list_filter = [
+        UseFilter,
+        "action",
+        "reason",
+        "source",
+        OriginFilter,
+        "include_subdomains",
+        ExpiryFilter,
+        ReviewFilter,
+    ]
+    show_facets = admin.ShowFacets.NEVER
     list_select_related = ["created_by"]
     list_per_page = 50
     search_fields = ["domain", "note"]
     search_help_text = "A part of a domain or of a note"
     show_full_result_count = False
     readonly_fields = ["source", "created_at", "created_by"]
-    fields = [*RuleForm.Meta.fields, "confirm_public_suffix", *readonly_fields]
-    actions = ["block", "allow", "extend", "expire", "export"]
+    fields = [
+        *RuleForm.Meta.fields,
+        "confirm_public_suffix",
+        "confirm_impact",
+        *readonly_fields,
+    ]
+    actions = [
+        "edit",
+        "block",
+        "allow",
+        "extend",
+        "expire",
+        "delete_selected",
+        "export",
+    ]
 
     def get_queryset(self, request: HttpRequest) -> RuleQuerySet:
-        since = (timezone.now() - _HITS_OF).date()
-        return BlacklistedDomain.objects.with_hits(since)
+        return BlacklistedDomain.objects.all()
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return RuleList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -231,44 +442,162 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             # Someone else was faster: now the form finds a rule to name.
             return super().changeform_view(request, *args, **kwargs)
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> Any:
+        form = context["adminform"].form
+        if form.checked:
+            # What was asked for is an answer, not an error.
+            context["errors"] = []
+            messages.info(request, form.checked)
+        return super().render_change_form(request, context, *args, **options)
+
     def save_model(
         self, request: HttpRequest, obj: Any, form: Any, change: bool
     ) -> None:
         if change:
-            # Not the whole row: one retired meanwhile must not come back.
-            obj.save(update_fields=RuleForm.Meta.fields)
+            editing.change(obj, author=request.user, **form.changed_values())
         else:
-            obj.created_by = request.user
-            obj.save()
+            editing.create(obj, author=request.user)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        rules = BlacklistedDomain.objects.filter(pk=obj.pk)
+        tell(request, editing.retire(rules, author=request.user), "deleted")
+
+    def delete_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        rule = self.get_object(request, object_id)
+        impact = hooks.impact_of(cache.supposing(rule, None)) if rule else ""
+        return super().delete_view(
+            request, object_id, {"subtitle": impact, **(extra_context or {})}
+        )
+
+    # Edits tell what was done, and by whom: a log beside them would tell less.
+
+    def log_addition(self, *args: Any) -> None:  # type: ignore[override]
+        """Kept by editing."""
+
+    def log_change(self, *args: Any) -> None:  # type: ignore[override]
+        """Kept by editing."""
+
+    def log_deletions(self, *args: Any) -> None:  # type: ignore[override]
+        """Kept by editing."""
+
+    def history_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """What each edit made of a rule; also of one that was deleted."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        known = object_id.isdecimal() and len(object_id) < 19
+        rule = known and BlacklistedDomain.everything.filter(pk=object_id).first()
+        if not rule:
+            raise Http404("There is no such rule.")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"History of {rule}",
+            "opts": self.opts,
+            "object": rule,
+            "origin": _origin(rule),
+            "changes": [*editing.changes(RuleVersion.objects.filter(rule=rule))],
+            "days": KEEP_EDITS.days,
+            **(extra_context or {}),
+        }
+        return TemplateResponse(
+            request, "admin/blacklist/blacklisteddomain/object_history.html", context
+        )
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        # Only the rules go, and their rows stay: nothing else is to be listed.
-        rules = list(objs)
-        shown = [str(rule) for rule in rules[:_SHOWN]]
-        if len(rules) > _SHOWN:
-            shown.append(f"... and {len(rules) - _SHOWN:,} more")
+        # Only the rule goes, and its row stays: nothing else is to be listed.
         allowed = self.has_delete_permission(request)
         missing = set() if allowed else {self.opts.verbose_name}
-        return shown, {self.opts.verbose_name_plural: len(rules)}, missing, []
+        shown = [str(rule) for rule in objs]
+        return shown, {self.opts.verbose_name_plural: len(shown)}, missing, []
 
     @admin.display(description="domain", ordering="domain")
     def rule(self, rule: BlacklistedDomain) -> str:
         alone = rule.include_subdomains or domains.is_address(rule.domain)
         return domains.shown_host(rule.domain) if alone else f"={rule.domain}"
 
-    @admin.display(description=f"hits in {_HITS_OF.days} days")
+    @admin.display(description=f"hits in {_HITS_OF.days} days", ordering="hits")
     def hits(self, rule: BlacklistedDomain) -> int:
         count: int = rule.hits  # type: ignore[attr-defined]
         return count
 
+    @admin.action(description="Edit the selected rules", permissions=["change"])
+    def edit(self, request: HttpRequest, rules: RuleQuerySet) -> HttpResponse | None:
+        form = ManyForm(request.POST if "_do" in request.POST else None)
+        if not form.is_valid():
+            return self._ask(request, rules, "edit", "Change", form=form)
+        values = form.wanted
+        if values.get("action") == domains.BLOCK:
+            rules = self._without_suffixes(request, rules)
+        names = ", ".join(str(form.fields[name].label or name) for name in values)
+        what = f"Changed {names.lower()}"
+        tell(request, editing.update(rules, what=what, author=request.user, **values))
+        return None
+
     @admin.action(description="Switch to block", permissions=["change"])
     def block(self, request: HttpRequest, rules: RuleQuerySet) -> None:
+        chosen = self._without_suffixes(request, rules)
+        self._set(request, chosen, "Switched to block", action=domains.BLOCK)
+
+    @admin.action(description="Switch to allow", permissions=["change"])
+    def allow(self, request: HttpRequest, rules: RuleQuerySet) -> None:
+        self._set(request, rules, "Switched to allow", action=domains.ALLOW)
+
+    @admin.action(
+        description=f"Extend by {_EXTENSION.days} days", permissions=["change"]
+    )
+    def extend(self, request: HttpRequest, rules: RuleQuerySet) -> None:
+        now = timezone.now()
+        # What has expired begins anew today.
+        later = Case(
+            When(expires_at__gt=now, then=F("expires_at") + _EXTENSION),
+            default=now + _EXTENSION,
+        )
+        rules = rules.exclude(expires_at=None)
+        self._set(
+            request, rules, f"Extended by {_EXTENSION.days} days", expires_at=later
+        )
+
+    @admin.action(description="Let expire now", permissions=["change"])
+    def expire(self, request: HttpRequest, rules: RuleQuerySet) -> None:
+        now = timezone.now()
+        self._set(request, rules.in_force(now), "Let expire", expires_at=now)
+
+    @admin.action(description="Delete", permissions=["delete"])
+    def delete_selected(
+        self, request: HttpRequest, rules: RuleQuerySet
+    ) -> HttpResponse | None:
+        if "_do" not in request.POST:
+            return self._ask(request, rules, "delete_selected", "Delete")
+        tell(request, editing.retire(rules, author=request.user), "deleted")
+        return None
+
+    def _set(
+        self, request: HttpRequest, rules: RuleQuerySet, what: str, **values: Any
+    ) -> None:
+        tell(request, editing.update(rules, what=what, author=request.user, **values))
+
+    def _without_suffixes(
+        self, request: HttpRequest, rules: RuleQuerySet
+    ) -> RuleQuerySet:
+        """Those that a switch to block is no slip for."""
         allowing = rules.filter(action=domains.ALLOW)
         suffixes = [
-            rule.pk for rule in allowing if domains.suffix_of(rule.domain) is not None
+            pk
+            for chunk in packed.rows(allowing, "pk", "domain")
+            for pk, domain in chunk
+            if domains.suffix_of(domain) is not None
         ]
-        count = allowing.exclude(pk__in=suffixes).update(action=domains.BLOCK)
-        self.message_user(request, f"{count:,} rules now block.")
         if suffixes:
             self.message_user(
                 request,
@@ -276,31 +605,33 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "own form, where it can be confirmed.",
                 messages.WARNING,
             )
+        return rules.exclude(packed.Among("pk", suffixes)) if suffixes else rules
 
-    @admin.action(description="Switch to allow", permissions=["change"])
-    def allow(self, request: HttpRequest, rules: RuleQuerySet) -> None:
-        count = rules.filter(action=domains.BLOCK).update(action=domains.ALLOW)
-        self.message_user(request, f"{count:,} rules now allow.")
-
-    @admin.action(
-        description=f"Extend by {_EXTENSION.days} days", permissions=["change"]
-    )
-    def extend(self, request: HttpRequest, rules: RuleQuerySet) -> None:
-        now = timezone.now()
-        # What has expired begins anew today: after the others, or it would move twice.
-        running = rules.filter(expires_at__gt=now)
-        count = running.update(expires_at=F("expires_at") + _EXTENSION)
-        expired = rules.filter(expires_at__lte=now)
-        count += expired.update(expires_at=now + _EXTENSION)
-        self.message_user(
-            request, f"{count:,} rules expire {_EXTENSION.days} days later."
-        )
-
-    @admin.action(description="Let expire now", permissions=["change"])
-    def expire(self, request: HttpRequest, rules: RuleQuerySet) -> None:
-        now = timezone.now()
-        count = rules.in_force(now).update(expires_at=now)
-        self.message_user(request, f"{count:,} rules have expired.")
+    def _ask(
+        self,
+        request: HttpRequest,
+        rules: RuleQuerySet,
+        action: str,
+        button: str,
+        form: ManyForm | None = None,
+    ) -> HttpResponse:
+        across, count = request.POST.get("select_across") == "1", rules.count()
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{button} {count:,} rule{'' if count == 1 else 's'}",
+            "opts": self.opts,
+            "action": action,
+            "button": button,
+            "form": form,
+            # One stands for all: else a form of a hundred thousand fields came back.
+            "across": int(across),
+            "selected": selected[:1] if across else selected,
+            "first": rules[:_SHOWN],
+            "more": max(0, count - _SHOWN),
+        }
+        page = "admin/blacklist/selected.html"
+        return TemplateResponse(request, page, context)
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export(self, request: HttpRequest, rules: RuleQuerySet) -> HttpResponse:
@@ -341,15 +672,15 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/blacklist/add_many.html", context)
 
     def _add_all(self, request: HttpRequest, form: AddManyForm) -> HttpResponse:
-        added, known = importing.add_by_hand(
+        edit, known = importing.add_by_hand(
             form.listed.rules,
             author=request.user,
             reason=form.cleaned_data["reason"],
             note=form.cleaned_data["note"],
         )
-        self.message_user(
-            request, f"{added:,} rules added, {known:,} were there already."
-        )
+        tell(request, edit, "added")
+        if known:
+            self.message_user(request, f"{known:,} were there already.")
         return HttpResponseRedirect(
             reverse("admin:blacklist_blacklisteddomain_changelist")
         )
@@ -358,3 +689,14 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 def _preview(rules: list[ListedRule]) -> str:
     impact = hooks.impact([rule.spec for rule in rules])
     return f"{len(rules):,} lines are rules. {impact} Nothing has been added yet."
+
+
+def _origin(rule: BlacklistedDomain) -> str:
+    """Where a rule came from, in a sentence."""
+    author = f" by {rule.created_by}" if rule.created_by else ""
+    made = f"Made {rule.created_at:%Y-%m-%d %H:%M}{author}, "
+    kind, _, number = rule.origin.partition(":")
+    if kind == "import" and number.isdecimal():
+        batch = ImportBatch.objects.filter(pk=number).first()
+        return f"{made}with the import {batch or number}."
+    return f"{made}{rule.get_source_display()}."

@@ -9,8 +9,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from blacklist import cache, hooks, importing
-from blacklist.models import BlacklistedDomain, Hit, ImportBatch, Revision
+from blacklist import cache, editing, hooks, importing
+from blacklist.models import BlacklistedDomain, Edit, Hit, ImportBatch, Revision
 
 pytestmark = pytest.mark.django_db
 
@@ -18,6 +18,7 @@ rules = BlacklistedDomain.objects
 LIST = reverse("admin:blacklist_blacklisteddomain_changelist")
 ADD = reverse("admin:blacklist_blacklisteddomain_add")
 MANY = reverse("admin:blacklist_blacklisteddomain_add_many")
+EDITS = reverse("admin:blacklist_edit_changelist")
 BATCHES = reverse("admin:blacklist_importbatch_changelist")
 
 FORM = {
@@ -119,7 +120,7 @@ def test_a_wrong_action_is_refused_in_the_form(admin):
 
 def test_a_public_suffix_shows_its_impact_and_asks(admin, operator, monkeypatch):
     monkeypatch.setattr(
-        hooks, "impact", lambda specs: hooks.Impact(feeds=7, entries=70, share=0.25)
+        hooks, "impact_of", lambda blocks: hooks.Impact(7, 70, share=0.25)
     )
     private, icann = FORM | {"domain": "github.io"}, FORM | {"domain": "co.uk"}
     assert 'type="hidden" name="confirm_public_suffix"' in (
@@ -149,7 +150,7 @@ def test_a_rule_is_changed_without_asking_for_its_suffix_again(admin):
     assert Revision.current() > before
     response = admin.post(change(rule), FORM | {"domain": "co.uk"})
     assert response.status_code == 200
-    assert LogEntry.objects.filter(object_id=str(rule.pk)).count() == 1
+    assert Edit.objects.count() == 1
 
 
 def test_a_rule_retired_meanwhile_does_not_come_back(admin, monkeypatch):
@@ -191,8 +192,10 @@ def test_many_are_deleted_at_once(admin):
     chosen = [rules.create(domain=f"d{n}.example.com") for n in range(105)]
     page = act(admin, "delete_selected", chosen, select_across="1")
     assert "and 5 more" in page.content.decode()
-    response = act(admin, "delete_selected", chosen, post="yes", select_across="1")
-    assert "Successfully deleted 105" in said(response)
+    assert "Delete 105 rules" in page.content.decode()
+    assert page.content.decode().count('name="_selected_action"') == 1
+    response = act(admin, "delete_selected", chosen[:1], _do="", select_across="1")
+    assert "105 rules deleted." in said(response)
     assert not rules.exists()
 
 
@@ -207,7 +210,7 @@ def test_who_may_only_look_changes_nothing(superuser):
     assert looker.get(MANY).status_code == 403
     assert looker.post(ADD, FORM).status_code == 403
     act(looker, "allow", [rule])
-    act(looker, "delete_selected", [rule], post="yes")
+    act(looker, "delete_selected", [rule], _do="")
     assert rules.get().action == "block"
 
 
@@ -215,9 +218,12 @@ def test_actions_say_what_they_did(admin):
     a = rules.create(domain="a.net")
     b = rules.create(domain="b.net", action="allow")
     suffix = rules.create(domain="github.io", action="allow")
-    assert "1 rules now allow." in said(act(admin, "allow", [a, b]))
+    assert "1 rule changed." in said(act(admin, "allow", [a, b]))
     response = act(admin, "block", [a, b, suffix])
-    assert "2 rules now block. 1 public suffixes still allow" in said(response)
+    assert "1 public suffixes still allow" in said(response)
+    assert "2 rules changed." in said(response)
+    response = act(admin, "block", [a, b])
+    assert "Nothing was changed: it is so already." in said(response)
     assert sorted(map(str, rules.all())) == ["@@github.io", "a.net", "b.net"]
 
 
@@ -228,13 +234,13 @@ def test_expiry_is_extended_and_ended(admin):
     running = rules.create(domain="running.net", expires_at=future)
     never = rules.create(domain="never.net")
     response = act(admin, "extend", [expired, running, never])
-    assert "2 rules expire 90 days later" in said(response)
+    assert "2 rules changed." in said(response)
     for rule in (expired, running, never):
         rule.refresh_from_db()
     assert running.expires_at == future + timedelta(days=90)
     assert abs(expired.expires_at - now - timedelta(days=90)) < timedelta(minutes=1)
     assert never.expires_at is None
-    assert "1 rules have expired" in said(act(admin, "expire", [never]))
+    assert "1 rule changed." in said(act(admin, "expire", [never]))
     assert not cache.current().blocks("never.net")
 
 
@@ -255,7 +261,7 @@ def test_the_list_costs_the_same_for_150_rules(
         rule = rules.create(domain=f"d{n}.example.com", created_by=superuser)
         Hit.objects.create(rule=rule, day=timezone.now().date(), count=n)
     cache.refresh()
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         page = admin.get(f"{LIST}?all=").content.decode()
     assert "Revision 150, 150 rules in memory" in page
     assert '<td class="field-hits">149</td>' in page
@@ -277,17 +283,30 @@ def test_the_list_costs_the_same_for_150_rules(
         ("action__exact=allow", {"c.net"}),
         ("source__exact=import", {"c.net"}),
         ("include_subdomains__exact=0", {"c.net"}),
+        ("origin=import:1", {"c.net"}),
+        ("review=due", {"a.example.com"}),
+        ("review=soon", {"b.example.com"}),
+        ("use=never", {"a.example.com"}),
     ],
 )
 def test_rules_are_found(admin, query, found):
     now = timezone.now()
-    rules.create(domain="a.example.com", expires_at=now - timedelta(days=1))
+    old = now - timedelta(days=31)
     rules.create(
+        domain="a.example.com",
+        expires_at=now - timedelta(days=1),
+        review_at=now - timedelta(days=1),
+        created_at=old,
+    )
+    hit = rules.create(
         domain="b.example.com",
         reason="spam",
         note="because",
         expires_at=now + timedelta(days=1),
+        review_at=now + timedelta(days=1),
+        created_at=old,
     )
+    Hit.objects.create(rule=hit, day=now.date(), count=1)
     rules.create(
         domain="c.net",
         action="allow",
@@ -301,6 +320,172 @@ def test_rules_are_found(admin, query, found):
     assert {rule.domain for rule in response.context["cl"].result_list} == found
 
 
+def test_rules_that_change_nothing_are_found(admin):
+    for domain, origin in (("a.net", ""), ("a.net", "import:1"), ("x.a.net", "")):
+        rules.create(domain=domain, origin=origin)
+    for use, found in (("redundant", ["x.a.net"]), ("shadowed", ["a.net"])):
+        listed = admin.get(f"{LIST}?use={use}").context["cl"].result_list
+        assert [rule.domain for rule in listed] == found
+
+
+def test_the_rules_are_ordered_by_their_hits(admin):
+    today = timezone.now().date()
+    for n, age in ((1, 0), (3, 0), (2, 0), (9, 31)):
+        rule = rules.create(domain=f"d{n}.net")
+        Hit.objects.create(rule=rule, day=today - timedelta(days=age), count=n)
+    column = admin.get(LIST).context["cl"].list_display.index("hits")
+    listed = admin.get(f"{LIST}?o=-{column}").context["cl"].result_list
+    assert [(rule.domain, rule.hits) for rule in listed] == [
+        ("d3.net", 3),
+        ("d2.net", 2),
+        ("d1.net", 1),
+        ("d9.net", 0),
+    ]
+
+
+def history_of(client, rule):
+    url = reverse("admin:blacklist_blacklisteddomain_history", args=[rule.pk])
+    return client.get(url)
+
+
+def edit_page(edit):
+    return reverse("admin:blacklist_edit_change", args=[edit.pk])
+
+
+def test_a_rule_tells_its_history_also_once_it_is_deleted(admin, operator):
+    admin.post(ADD, FORM)
+    rule = rules.get()
+    operator.post(change(rule), FORM | {"reason": "nsfw", "note": "<b>why</b>"})
+    act(admin, "delete_selected", [rule], _do="")
+    page = history_of(operator, rule).text
+    assert "root:" in page
+    assert "operator:" in page
+    assert "<td>reason</td><td>spam</td><td>not safe for work</td>" in page
+    assert "&lt;b&gt;why&lt;/b&gt;" in page
+    assert "It was deleted." in page
+    assert history_of(admin, BlacklistedDomain(pk=10**6)).status_code == 404
+
+
+def test_an_imported_rule_tells_its_import(admin, superuser):
+    plan = importing.plan(b"a.net\n", source="list.txt")
+    importing.commit(plan, author=superuser)
+    page = history_of(admin, rules.get()).text
+    assert "with the import list.txt" in page
+    assert "Nobody has edited it" in page
+
+
+def test_django_keeps_no_log_beside_it(admin):
+    admin.post(ADD, FORM)
+    rule = rules.get()
+    admin.post(change(rule), FORM | {"note": "x"})
+    admin.post(reverse("admin:blacklist_blacklisteddomain_delete", args=[rule.pk]))
+    assert Edit.objects.count() == 2
+    assert not LogEntry.objects.exists()
+
+
+def test_an_edit_is_undone_on_its_page_and_in_the_list(admin, operator):
+    chosen = [rules.create(domain=f"d{n}.net") for n in range(3)]
+    act(operator, "delete_selected", chosen, _do="")
+    edit = Edit.objects.get()
+    listed = operator.get(EDITS).text
+    assert "Deleted" in listed
+    page = operator.get(edit_page(edit)).text
+    assert "d2.net" in page
+    rules.create(domain="d0.net")
+    done = operator.post(edit_page(edit), follow=True)
+    assert "2 rules put back as before edit" in said(done)
+    assert "1 rule left as they are. d0.net" in said(done)
+    assert "Another rule stands in its place" in said(done)
+    assert "Undone by" in operator.get(edit_page(edit)).text
+    undo = Edit.objects.get(undoes=edit)
+    data = {"action": "undo", "_selected_action": [undo.pk]}
+    assert "2 rules put back" in said(operator.post(EDITS, data, follow=True))
+    assert [rule.domain for rule in rules.all()] == ["d0.net"]
+
+
+def test_an_undo_asks_for_a_public_suffix(operator):
+    suffix = rules.create(domain="github.io")
+    act(operator, "delete_selected", [suffix], _do="")
+    edit = Edit.objects.get()
+    assert "strangers" in said(operator.post(edit_page(edit), follow=True))
+    assert not rules.exists()
+    operator.post(edit_page(edit), {"confirm_public_suffixes": "on"})
+    assert rules.exists()
+
+
+def test_who_may_not_change_rules_undoes_nothing(superuser):
+    user = User.objects.create(username="looker", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_edit"))
+    looker = client_of(user)
+    edit = editing.create(BlacklistedDomain(domain="a.net"), author=superuser)
+    assert 'value="Undo"' not in looker.get(edit_page(edit)).text
+    assert looker.post(edit_page(edit)).status_code == 403
+    looker.post(EDITS, {"action": "undo", "_selected_action": [edit.pk]})
+    assert rules.exists()
+
+
+def test_of_many_rules_only_what_is_ticked_changes(admin):
+    chosen = [
+        rules.create(domain=f"d{n}.net", reason="spam", note="mine") for n in range(3)
+    ]
+    assert "Change 3 rules" in act(admin, "edit", chosen).text
+    fields = {"many-reason": "nsfw", "many-note": "new", "many-expires_at": "soon"}
+    page = act(admin, "edit", chosen, _do="", **fields).text
+    assert "Tick what is to change." in page
+    ticked = fields | {"many-set_note": "on", "many-set_review_at": "on"}
+    ticked |= {"many-review_at": "2100-01-02T03:04"}
+    done = act(admin, "edit", chosen[:2], _do="", **ticked)
+    assert "2 rules changed." in said(done)
+    assert Edit.objects.get().what == "Changed note, review at"
+    changed = rules.get(pk=chosen[0].pk)
+    assert (changed.reason, changed.note, changed.expires_at) == ("spam", "new", None)
+    assert f"{changed.review_at:%Y-%m-%d %H:%M}" == "2100-01-02 03:04"
+    assert rules.get(pk=chosen[2].pk).note == "mine"
+    wrong = fields | {"many-set_expires_at": "on"}
+    assert "Enter a valid date" in act(admin, "edit", chosen, _do="", **wrong).text
+
+
+def test_many_rules_never_block_a_public_suffix_by_a_slip(admin):
+    a = rules.create(domain="a.net", action="allow")
+    suffix = rules.create(domain="github.io", action="allow")
+    ticked = {"many-action": "block", "many-set_action": "on", "_do": ""}
+    done = act(admin, "edit", [a, suffix], **ticked)
+    assert "1 public suffixes still allow" in said(done)
+    assert sorted(map(str, rules.all())) == ["@@github.io", "a.net"]
+
+
+def test_check_only_tells_the_impact_and_saves_nothing(admin, monkeypatch):
+    monkeypatch.setattr(
+        hooks, "impact_of", lambda blocks: hooks.Impact(3, 41, share=0.001)
+    )
+    answer = admin.post(ADD, FORM | {"_check": "Check only"})
+    assert "3 feeds and 41 entries would be hidden, 0.1% of the pool." in said(answer)
+    assert "Nothing has been saved yet." in said(answer)
+    assert "errornote" not in answer.text
+    assert not rules.exists()
+    wrong = admin.post(ADD, FORM | {"_check": "Check only", "domain": "com"})
+    assert "single label" in wrong.text
+
+
+@pytest.mark.parametrize(
+    ("impact", "asks"),
+    [
+        (hooks.Impact(1, 1, share=0.0101), True),
+        (hooks.Impact(1, 1, share=0.01), False),
+        (hooks.Impact(1, 1, share=0.001, emptied=("art",)), True),
+    ],
+)
+def test_what_would_hide_much_is_asked_for_once(admin, monkeypatch, impact, asks):
+    monkeypatch.setattr(hooks, "impact_of", lambda blocks: impact)
+    answer = admin.post(ADD, FORM)
+    assert (answer.status_code == 200) == asks
+    if asks:
+        assert 'type="checkbox" name="confirm_impact"' in answer.text
+        assert "Confirm that you mean it." in answer.text
+        assert admin.post(ADD, FORM | {"confirm_impact": "on"}).status_code == 302
+    assert rules.exists()
+
+
 def test_many_are_added_from_a_text_box(admin, superuser):
     rules.create(domain="there.net")
     assert "Add many" in admin.get(LIST).content.decode()
@@ -312,7 +497,8 @@ def test_many_are_added_from_a_text_box(admin, superuser):
     assert "Nothing has been added yet" in page
     assert rules.count() == 1
     response = admin.post(MANY, data | {"_add": "Add all"}, follow=True)
-    assert "3 rules added, 1 were there already." in said(response)
+    assert "3 rules added." in said(response)
+    assert "1 were there already." in said(response)
     made = rules.get(domain="b.net")
     assert (str(made), made.reason, made.note) == ("=b.net", "nsfw", "list")
     assert (made.origin, made.created_by) == ("", superuser)
@@ -375,8 +561,12 @@ def test_an_import_is_undone(admin, operator):
 
 def test_the_pages_need_no_inline_script(admin):
     rule = rules.create(domain="example.com")
-    for url in (LIST, ADD, MANY, change(rule), BATCHES):
-        response = admin.get(url)
+    selected = act(admin, "edit", [rule])
+    act(admin, "allow", [rule])
+    history = reverse("admin:blacklist_blacklisteddomain_history", args=[rule.pk])
+    edits = (EDITS, edit_page(Edit.objects.get()), history)
+    pages = [admin.get(url) for url in (LIST, ADD, MANY, change(rule), BATCHES, *edits)]
+    for response in (selected, *pages):
         assert "default-src 'self'" in response["Content-Security-Policy"]
         page = response.content.decode()
         assert "<script>" not in page

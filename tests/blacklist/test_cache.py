@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from blacklist import cache
+from blacklist import cache, domains
 from blacklist.cache import Rules
 from blacklist.models import BlacklistedDomain, Hit, Revision
 
@@ -526,3 +526,39 @@ def test_a_rule_that_keeps_its_name_leaves_no_former_row():
     rule.note = "why"
     rule.save()
     assert BlacklistedDomain.everything.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("before", "after", "asked", "blocked"),
+    [
+        (None, "a.net", "x.a.net", True),
+        (None, "a.net", "xa.net", False),
+        (None, "a.net", "good.a.net", False),  # its exception is nearer
+        ("@@good.a.net", None, "good.a.net", False),  # nothing blocks above it yet
+        ("@@good.b.net", None, "good.b.net", True),
+        ("@@good.b.net", "@@=good.b.net", "x.good.b.net", True),
+        ("@@good.b.net", "@@=good.b.net", "good.b.net", False),
+        ("b.net", "c.net", "x.b.net", False),
+        ("b.net", "c.net", "x.c.net", True),
+        ("b.net", None, "z.b.net", True),  # one below it stays
+    ],
+)
+def test_what_a_change_would_block_is_told_before_it(before, after, asked, blocked):
+    def rule(typed):
+        spec = domains.parse_rule(typed)
+        return BlacklistedDomain(
+            domain=spec.domain,
+            include_subdomains=spec.include_subdomains,
+            action=spec.action,
+        )
+
+    for typed in ("@@good.a.net", "b.net", "@@good.b.net", "z.b.net"):
+        rule(typed).save()
+    then = None
+    if before:
+        spec = domains.parse_rule(before)
+        then = BlacklistedDomain.objects.get(domain=spec.domain)
+    cache.refresh()
+    blocks = cache.supposing(then, rule(after) if after else None)
+    assert blocks(asked) == blocked

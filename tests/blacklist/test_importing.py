@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from blacklist import formats, hooks, importing
+from blacklist import editing, formats, hooks, importing
 from blacklist.models import (
     KEEP_PENDING,
     KEEP_RETIRED,
@@ -299,9 +299,13 @@ def test_many_by_hand_are_added_once():
     listed = formats.read(
         b"a.example.com\nb.example.com\nb.example.com\n=a.example.com"
     )
-    assert importing.add_by_hand(listed.rules, author=None, note="why") == (2, 1)
-    assert importing.add_by_hand(listed.rules, author=None) == (0, 3)
+    edit, known = importing.add_by_hand(listed.rules, author=None, note="why")
+    assert (edit.rules, known) == (2, 1)
+    again, known = importing.add_by_hand(listed.rules, author=None)
+    assert (again.pk, known) == (None, 3)
     assert rules.filter(origin="", note="why").count() == 2
+    editing.undo(edit, author=None)
+    assert not rules.filter(origin="", note="why").exists()
 
 
 def test_of_several_origins_the_one_that_counts_is_exported():
@@ -328,7 +332,8 @@ def test_several_may_add_the_same_at_once():
     def one():
         try:
             stop.wait(10)
-            return importing.add_by_hand(listed.rules, author=None)
+            edit, known = importing.add_by_hand(listed.rules, author=None)
+            return edit.rules, known
         finally:
             connection.close()
 
@@ -348,7 +353,8 @@ def test_a_rule_that_someone_adds_meanwhile_is_known(monkeypatch):
 
     monkeypatch.setattr(importing, "stage", meanwhile)
     listed = formats.read(b"a.example.com\nb.example.com\n")
-    assert importing.add_by_hand(listed.rules, author=None) == (1, 1)
+    edit, known = importing.add_by_hand(listed.rules, author=None)
+    assert (edit.rules, known) == (1, 1)
     assert rules.get(domain="a.example.com").note == "first"
 
 

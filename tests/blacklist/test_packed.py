@@ -9,6 +9,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Concat
 
 from blacklist import packed
+from blacklist.models import BlacklistedDomain
 
 pytestmark = pytest.mark.django_db
 
@@ -64,3 +65,14 @@ def test_a_thousand_rows_are_one_query(users, django_assert_num_queries):
         once = packed.once(User.objects.filter(is_active=True), "username")
     assert len(rows) == len(NAMES)
     assert sorted(once) == sorted([name] for name in NAMES[::2])
+
+
+@pytest.mark.parametrize("size", [0, 1, 40_000])
+def test_one_of_very_many_values(size):
+    there = BlacklistedDomain.objects.create(domain="a.net")
+    other = BlacklistedDomain.objects.create(domain="b.net")
+    names = [f"d{n}.net" for n in range(size - 1)] + ["a.net"][:size]
+    found = BlacklistedDomain.objects.filter(packed.Among("domain", names))
+    assert list(found) == ([there] if size else [])
+    by_key = BlacklistedDomain.objects.exclude(packed.Among("pk", [there.pk]))
+    assert list(by_key) == [other]
