@@ -21,6 +21,7 @@ from blacklist import bulk, domains
 
 KEEP_RETIRED = timedelta(days=90)
 KEEP_HITS = timedelta(days=400)
+KEEP_WORKERS = timedelta(hours=1)
 
 BATCH = 500  # rows a commit, so that nobody waits long for the write lock
 
@@ -329,13 +330,28 @@ class Hit(models.Model):
         return f"{self.rule_id} on {self.day}: {self.count}"
 
 
+class Worker(models.Model):
+    """A process that serves, and the rules that it has in memory."""
+
+    name = models.CharField(max_length=320, unique=True)
+    revision = models.PositiveBigIntegerField()
+    rules = models.PositiveBigIntegerField()
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def forget_old(now: datetime) -> int:
     """Delete what has had its time, in short transactions; returns how many rows."""
     retired = RuleQuerySet(BlacklistedDomain).filter(retired_at__lt=now - KEEP_RETIRED)
     hits = Hit.objects.filter(day__lt=(now - KEEP_HITS).date())
+    workers = Worker.objects.filter(seen_at__lt=now - KEEP_WORKERS)
     # A rule's own delete() would keep the row.
-    return _delete(models.QuerySet(BlacklistedDomain), retired) + _delete(
-        Hit.objects.all(), hits
+    return (
+        _delete(models.QuerySet(BlacklistedDomain), retired)
+        + _delete(Hit.objects.all(), hits)
+        + _delete(Worker.objects.all(), workers)
     )
 
 

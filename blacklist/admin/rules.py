@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -16,13 +17,13 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 
-from blacklist import cache, domains, formats, hooks, importing
+from blacklist import cache, domains, formats, hooks, importing, workers
+from blacklist.admin.explain import HITS_OF, explain
 from blacklist.formats import ListedRule, Skipped
 from blacklist.models import BlacklistedDomain, RuleQuerySet
 
 _SOON = timedelta(days=30)
 _EXTENSION = timedelta(days=90)
-_HITS_OF = timedelta(days=30)
 _SHOWN = 100
 _CONFIRM = "Block this public suffix and all sites of strangers below it"
 
@@ -199,7 +200,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ["block", "allow", "extend", "expire", "export"]
 
     def get_queryset(self, request: HttpRequest) -> RuleQuerySet:
-        since = (timezone.now() - _HITS_OF).date()
+        since = (timezone.now() - HITS_OF).date()
         return BlacklistedDomain.objects.with_hits(since)
 
     def get_search_results(
@@ -218,8 +219,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        rules = cache.current()
-        state = f"Revision {rules.revision}, {len(rules):,} rules in memory"
+        state = f"{workers.spread()}, {len(cache.current()):,} rules in memory"
         return super().changelist_view(
             request, {"subtitle": state, **(extra_context or {})}
         )
@@ -256,7 +256,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         alone = rule.include_subdomains or domains.is_address(rule.domain)
         return domains.shown_host(rule.domain) if alone else f"={rule.domain}"
 
-    @admin.display(description=f"hits in {_HITS_OF.days} days")
+    @admin.display(description=f"hits in {HITS_OF.days} days")
     def hits(self, rule: BlacklistedDomain) -> int:
         count: int = rule.hits  # type: ignore[attr-defined]
         return count
@@ -312,9 +312,16 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         )
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.add_many)
-        name = "blacklist_blacklisteddomain_add_many"
-        return [path("add-many/", view, name=name), *super().get_urls()]
+        views = {"add_many": self.add_many, "explain": partial(explain, self)}
+        own = [
+            path(
+                f"{name.replace('_', '-')}/",
+                self.admin_site.admin_view(view),
+                name=f"blacklist_blacklisteddomain_{name}",
+            )
+            for name, view in views.items()
+        ]
+        return [*own, *super().get_urls()]
 
     def add_many(self, request: HttpRequest) -> HttpResponse:
         """A text box of rules: all of them are added, or none."""
