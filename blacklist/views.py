@@ -79,7 +79,7 @@ class BlacklistedDomainViewSet(
         verdict = rules.verdict(host)
         if verdict is not None:
             cache.count_hit(verdict.rule_id)
-        found = {
+        found: dict[str, Any] = {
             "url": url,
             "host": host,
             "blocked": rules.blocks(host),

@@ -312,14 +312,11 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         )
 
     def get_urls(self) -> list[Any]:
-        views = {"add_many": self.add_many, "explain": partial(explain, self)}
+        wrap, name = self.admin_site.admin_view, "blacklist_blacklisteddomain"
+        explained = wrap(partial(explain, self))
         own = [
-            path(
-                f"{name.replace('_', '-')}/",
-                self.admin_site.admin_view(view),
-                name=f"blacklist_blacklisteddomain_{name}",
-            )
-            for name, view in views.items()
+            path("add-many/", wrap(self.add_many), name=f"{name}_add_many"),
+            path("explain/", explained, name=f"{name}_explain"),
         ]
         return [*own, *super().get_urls()]
 

@@ -300,8 +300,9 @@ def test_check_says_whether_an_address_is_blocked_and_by_what(
 
 
 def test_check_asks_for_nothing_but_the_rule_and_counts_a_hit(
-    anyone, django_assert_num_queries
+    anyone, django_assert_num_queries, monkeypatch
 ):
+    monkeypatch.setattr(cache, "GATE", 1_000)
     rule = rules.create(domain="example.com")
     cache.refresh()
     for url, queries in (("https://www.example.com/", 1), ("https://free.org/", 0)):
