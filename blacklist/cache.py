@@ -8,6 +8,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NewType
@@ -15,7 +16,7 @@ from typing import Any, NewType
 from django.db import Error, close_old_connections, connection, transaction
 from django.db.models import Case, F, IntegerField, Q, Value, When
 
-from blacklist import domains, packed
+from blacklist import domains, packed, workers
 from blacklist.models import BATCH, BlacklistedDomain, Hit, Revision, rules_changed
 
 logger = logging.getLogger(__name__)
@@ -467,50 +468,81 @@ def _store(hits: dict[RuleId, int]) -> None:
             today.filter(rule__in=pks).update(count=F("count") + count)
 
 
-# The thread of this process.
+# The threads of this process.
 
 
-class _Follower(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(name="blacklist", daemon=True)
+class _Thread(threading.Thread):
+    """Does something at every tick, whatever goes wrong, until it is stopped."""
+
+    def __init__(self, name: str, step: Callable[[], None]) -> None:
+        super().__init__(name=name, daemon=True)
         self.stop = threading.Event()
+        self._step = step
 
     def run(self) -> None:
-        flush_at = 0.0
         while not self.stop.is_set():
-            try:
-                _copy.compare()
-                if time.monotonic() >= flush_at:
-                    flush_hits()
-                    flush_at = time.monotonic() + FLUSH
-            except Exception:
-                logger.exception("The blacklist's thread goes on after an error.")
-            finally:
-                # PostgreSQL's pool gets its connection back; SQLite's stays open.
-                close_old_connections()
+            self._attempt(self._step)
             self.stop.wait(TICK)
-        flush_hits()
+        self._attempt(self.end)
         connection.close()
 
+    def end(self) -> None:
+        """What is left to do when it is stopped."""
 
-_follower: _Follower | None = None
+    def _attempt(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except Exception:
+            logger.exception("The blacklist's thread goes on after an error.")
+        finally:
+            # PostgreSQL's pool gets its connection back; SQLite's stays open.
+            close_old_connections()
+
+
+class _Writer(_Thread):
+    """Writes hits and what this worker has: it may wait for the write lock, and
+    following must not wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__("blacklist writer", self._write)
+        self._presence = workers.Presence()
+        self._flush_at = 0.0
+
+    def _write(self) -> None:
+        if _copy.loaded:
+            rules = _copy.rules
+            # Said again at the next tick: nothing is lost but a little time.
+            with suppress(Error):
+                self._presence.tell(rules.revision, len(rules))
+        if time.monotonic() >= self._flush_at:
+            flush_hits()
+            self._flush_at = time.monotonic() + FLUSH
+
+    def end(self) -> None:
+        flush_hits()
+        with suppress(Error):
+            self._presence.leave()
+
+
+_threads: list[_Thread] = []
 
 
 def start() -> None:
     """Follow the database from now on, in a thread; call it after the fork."""
-    global _follower
-    if _follower is None or not _follower.is_alive():
-        _follower = _Follower()
-        _follower.start()
+    if not any(thread.is_alive() for thread in _threads):
+        _threads[:] = [_Thread("blacklist", lambda: _copy.compare()), _Writer()]
+        for thread in _threads:
+            thread.start()
 
 
 def stop() -> None:
-    """End this process's thread; what was counted is written."""
-    global _follower
-    if _follower is not None and _follower.is_alive():
-        _follower.stop.set()
-        _follower.join(timeout=5)
-    _follower = None
+    """End this process's threads; what was counted is written."""
+    running = [thread for thread in _threads if thread.is_alive()]
+    for thread in running:
+        thread.stop.set()
+    for thread in running:
+        thread.join(timeout=5)
+    _threads.clear()
 
 
 def _after_fork() -> None:

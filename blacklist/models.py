@@ -25,6 +25,7 @@ KEEP_RETIRED = timedelta(days=90)
 KEEP_EDITS = timedelta(days=90)
 KEEP_HITS = timedelta(days=400)
 KEEP_PENDING = timedelta(days=1)
+KEEP_WORKERS = timedelta(hours=1)
 
 BATCH = 500  # rows a commit, so that nobody waits long for the write lock
 
@@ -580,6 +581,18 @@ class RuleVersion(models.Model):
         return domains.RuleSpec(self.domain, self.include_subdomains, self.action)
 
 
+class Worker(models.Model):
+    """A process that serves, and the rules that it has in memory."""
+
+    name = models.CharField(max_length=320, unique=True)
+    revision = models.PositiveBigIntegerField()
+    rules = models.PositiveBigIntegerField()
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def forget_old(now: datetime) -> int:
     """Delete what has had its time, in short transactions; returns how many rows."""
     # Versions first: those of one edit may be very many.
@@ -587,10 +600,9 @@ def forget_old(now: datetime) -> int:
     edits = Edit.objects.filter(made_at__lt=now - KEEP_EDITS)
     hits = Hit.objects.filter(day__lt=(now - KEEP_HITS).date())
     pending = PendingImport.objects.filter(made_at__lt=now - KEEP_PENDING)
-    count = sum(
-        _delete(old.model.objects.all(), old)
-        for old in (versions, edits, hits, pending)
-    )
+    workers = Worker.objects.filter(seen_at__lt=now - KEEP_WORKERS)
+    old = (versions, edits, hits, pending, workers)
+    count = sum(_delete(rows.model.objects.all(), rows) for rows in old)
     # Not what an undo may still bring back.
     needed = RuleVersion.objects.filter(rule=models.OuterRef("pk"))
     retired = RuleQuerySet(BlacklistedDomain).filter(

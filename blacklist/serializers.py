@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from blacklist import domains
-from blacklist.models import BlacklistedDomain
+from blacklist.models import BlacklistedDomain, Worker
 
 
 class BlacklistedDomainSerializer(serializers.ModelSerializer[BlacklistedDomain]):
@@ -122,6 +122,14 @@ def _as_typed(typed: str, values: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
+class WorkerSerializer(serializers.ModelSerializer[Worker]):
+    """A process that serves, and the rules it has."""
+
+    class Meta:
+        model = Worker
+        fields = ["name", "revision", "rules", "seen_at"]
+
+
 class CheckSerializer(serializers.Serializer[Any]):
     """What the rules say about an address."""
 
@@ -132,4 +140,14 @@ class CheckSerializer(serializers.Serializer[Any]):
     blocked = serializers.BooleanField()
     rule = BlacklistedDomainSerializer(
         allow_null=True, help_text="The rule that decided"
+    )
+    tried = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="The names looked up, in this order; the first with a rule decides",
+    )
+    revision = serializers.IntegerField(
+        help_text="Of the rules in the worker that answered"
+    )
+    workers = WorkerSerializer(
+        many=True, required=False, help_text="For staff: what each worker has"
     )

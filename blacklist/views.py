@@ -12,7 +12,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from blacklist import cache, domains, editing
+from blacklist import cache, domains, editing, explaining, workers
 from blacklist.models import BlacklistedDomain, RuleQuerySet
 from blacklist.serializers import BlacklistedDomainSerializer, CheckSerializer
 
@@ -81,15 +81,17 @@ class BlacklistedDomainViewSet(
         verdict = rules.verdict(host)
         if verdict is not None:
             cache.count_hit(verdict.rule_id)
-        shown = CheckSerializer(
-            {
-                "url": url,
-                "host": host,
-                "blocked": rules.blocks(host),
-                "rule": self._deciding(verdict),
-            },
-            context=self.get_serializer_context(),
-        )
+        found: dict[str, Any] = {
+            "url": url,
+            "host": host,
+            "blocked": rules.blocks(host),
+            "rule": self._deciding(verdict),
+            "tried": explaining.tried(host),
+            "revision": rules.revision,
+        }
+        if request.user.is_staff:
+            found["workers"] = workers.spread().workers
+        shown = CheckSerializer(found, context=self.get_serializer_context())
         return Response(shown.data)
 
     def _deciding(self, verdict: cache.Verdict | None) -> BlacklistedDomain | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -28,8 +29,10 @@ from blacklist import (
     importing,
     packed,
     tidying,
+    workers,
 )
 from blacklist.admin.edits import tell
+from blacklist.admin.explain import HITS_OF, explain
 from blacklist.formats import ListedRule, Skipped
 from blacklist.models import (
     KEEP_EDITS,
@@ -43,7 +46,6 @@ from blacklist.models import (
 
 _SOON = timedelta(days=30)
 _EXTENSION = timedelta(days=90)
-_HITS_OF = timedelta(days=30)
 _NEW = timedelta(days=30)  # too young to be called never hit
 _SHOWN = 100
 _IMPORTS = 20  # the newest, in the filter
@@ -332,7 +334,7 @@ class RuleList(ChangeList):
 
 
 def _hits_from() -> Any:
-    return (timezone.now() - _HITS_OF).date()
+    return (timezone.now() - HITS_OF).date()
 
 
 class ExpiryFilter(admin.SimpleListFilter):
@@ -429,8 +431,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        rules = cache.current()
-        state = f"Revision {rules.revision}, {len(rules):,} rules in memory"
+        state = f"{workers.spread()}, {len(cache.current()):,} rules in memory"
         return super().changelist_view(
             request, {"subtitle": state, **(extra_context or {})}
         )
@@ -526,7 +527,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         alone = rule.include_subdomains or domains.is_address(rule.domain)
         return domains.shown_host(rule.domain) if alone else f"={rule.domain}"
 
-    @admin.display(description=f"hits in {_HITS_OF.days} days", ordering="hits")
+    @admin.display(description=f"hits in {HITS_OF.days} days", ordering="hits")
     def hits(self, rule: BlacklistedDomain) -> int:
         count: int = rule.hits  # type: ignore[attr-defined]
         return count
@@ -643,9 +644,13 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         )
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.add_many)
-        name = "blacklist_blacklisteddomain_add_many"
-        return [path("add-many/", view, name=name), *super().get_urls()]
+        wrap, name = self.admin_site.admin_view, "blacklist_blacklisteddomain"
+        explained = wrap(partial(explain, self))
+        own = [
+            path("add-many/", wrap(self.add_many), name=f"{name}_add_many"),
+            path("explain/", explained, name=f"{name}_explain"),
+        ]
+        return [*own, *super().get_urls()]
 
     def add_many(self, request: HttpRequest) -> HttpResponse:
         """A text box of rules: all of them are added, or none."""

@@ -409,6 +409,15 @@ def test_after_a_fork_a_child_has_a_thread_of_its_own(recwarn):
     cache._hits.clear()
 
 
+@pytest.mark.django_db
+def test_a_child_forked_while_the_rules_are_compared_compares_by_itself():
+    with cache._copy.lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if cache._copy.lock.acquire(timeout=1) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 # Hits.
 
 
