@@ -3,7 +3,7 @@
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -358,18 +358,14 @@ def commit(
     """
     now = timezone.now()
     rules = [
-        BlacklistedDomain(
-            domain=rule.spec.domain,
-            include_subdomains=rule.spec.include_subdomains,
-            action=rule.spec.action,
-            reason=rule.reason or reason or "other",
-            note=rule.note,
-            expires_at=rule.expires_at,
-            review_at=rule.review_at,
-            source=BlacklistedDomain.Source.IMPORT,
-            created_at=now,
-            created_by=author,
-        )
+        {
+            **_columns(rule, reason),
+            "expires_at": rule.expires_at,
+            "review_at": rule.review_at,
+            "source": BlacklistedDomain.Source.IMPORT.value,
+            "created_at": now,
+            "created_by_id": _key_of(author),
+        }
         for rule in plan.new
     ]
     staged = stage(rules, progress)
@@ -474,11 +470,26 @@ def report(pending: PendingImport) -> Report:
     return Report(*orjson.loads(zlib.decompress(bytes(pending.report))))
 
 
+def _key_of(author: Any) -> Any:
+    return None if author is None else author.pk
+
+
+def _columns(rule: ListedRule, reason: str) -> dict[str, Any]:
+    return {
+        "domain": rule.spec.domain,
+        "include_subdomains": rule.spec.include_subdomains,
+        "action": rule.spec.action,
+        "reason": rule.reason or reason or "other",
+        "note": rule.note,
+    }
+
+
 def stage(
-    rules: Sequence[BlacklistedDomain],
+    rules: Sequence[Mapping[str, Any]],
     progress: Callable[[int], None] = lambda stored: None,
 ) -> RuleQuerySet:
-    """Store rules as retired ones, which one update then makes live all at once.
+    """Store rules, as the values of their columns, as retired ones, which one update
+    then makes live all at once.
 
     A few a commit: one transaction around all would keep votes out for seconds.
     Where this ends midway, forget_old() finds the rows.
@@ -488,9 +499,7 @@ def stage(
         if start:
             time.sleep(_PAUSE)
         some = rules[start : start + BATCH]
-        for rule in some:
-            rule.origin = origin
-        BlacklistedDomain.everything.stage(some)
+        BlacklistedDomain.everything.stage({**rule, "origin": origin} for rule in some)
         progress(start + len(some))
     return BlacklistedDomain.everything.filter(origin=origin)
 
@@ -502,14 +511,11 @@ def add_by_hand(
     wanted = {(rule.spec.domain, rule.spec.include_subdomains): rule for rule in rules}
     staged = stage(
         [
-            BlacklistedDomain(
-                domain=rule.spec.domain,
-                include_subdomains=rule.spec.include_subdomains,
-                action=rule.spec.action,
-                reason=rule.reason or reason or "other",
-                note=rule.note or note,
-                created_by=author,
-            )
+            {
+                **_columns(rule, reason),
+                "note": rule.note or note,
+                "created_by_id": _key_of(author),
+            }
             for rule in wanted.values()
         ]
     )

@@ -5,7 +5,7 @@ Every change raises the revision in its own transaction, and a rule that goes st
 as a retired row: that is how a worker loads only what changed.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Self
 
@@ -151,17 +151,15 @@ class RuleQuerySet(models.QuerySet["BlacklistedDomain"]):
                 rule.revision = revision
             return super().bulk_create(rules, *args, **options)
 
-    def stage(self, rules: Iterable["BlacklistedDomain"]) -> None:
+    def stage(self, rules: Iterable[Mapping[str, Any]]) -> None:
         """Create very many, retired and of no revision: nobody hears of them yet.
 
-        They become live by update(). It takes a fraction of bulk_create()'s time,
-        most of it before the lock is taken; no keys come back.
+        They come as the values of their columns (`vars()` of a rule is one), and
+        become live by update(). It takes a fraction of bulk_create()'s time, most of
+        it before the lock is taken; no keys come back.
         """
-        now = timezone.now()
-        staged = []
-        for rule in rules:
-            rule.revision, rule.retired_at = 0, now
-            staged.append(vars(rule))
+        unheard = {"revision": 0, "retired_at": timezone.now()}
+        staged = ({**rule, **unheard} for rule in rules)
         rows = bulk.insert(staged, self.model, using=self.db)
         with transaction.atomic(self.db, savepoint=False):
             rows.execute()

@@ -437,7 +437,7 @@ def _apply(
     claim: _Claim, found: _Found, differences: _Differences, body: hooks.Body
 ) -> None:
     known = claim.subscription
-    staged = importing.stage(differences.new, claim.keep)
+    staged = importing.stage([vars(rule) for rule in differences.new], claim.keep)
     now = timezone.now()
     for rule in differences.gone:
         rule.retired_at = now

@@ -161,7 +161,7 @@ def test_no_way_of_writing_stores_what_is_no_canonical_domain(domain):
     for write in (
         lambda: rules.create(domain=domain),
         lambda: rules.bulk_create([new(domain)]),
-        lambda: rules.stage([new(domain)]),
+        lambda: rules.stage([vars(new(domain))]),
         lambda: rules.update(domain=domain),
         lambda: rules.bulk_update(
             [BlacklistedDomain(pk=rule.pk, domain=domain)], ["domain"]
@@ -188,7 +188,7 @@ def test_what_is_staged_is_all_there_once_it_is_live():
         "created_at": NOW,
         "created_by_id": user.pk,
     }
-    rules.stage([BlacklistedDomain(**given), new()])
+    rules.stage([vars(BlacklistedDomain(**given)), vars(new())])
     assert not rules.exists()
     assert Revision.current() == 0
     BlacklistedDomain.everything.update(retired_at=None)
