@@ -144,7 +144,7 @@ class _Server:
         rows = zip(self._asked, self._starts, self._ends, self._statuses, strict=True)
         told = {
             "requests": [
-                (page.host, page.target, start, end or now, status)
+                (page.host, page.target, start, end or now, status, page.port)
                 for page, start, end, status in rows
             ],
             "lateness": self._lateness,

@@ -21,10 +21,11 @@ class Request(NamedTuple):
     start: float
     end: float
     status: int
+    port: str = ""  # as it was asked for, with its colon
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}{self.target}"
+        return f"http://{self.host}{self.port}{self.target}"
 
     @property
     def is_first(self) -> bool:

@@ -68,10 +68,10 @@ def _number(text: str) -> int:
 class Page:
     """One address of a host, and how often it was answered with a feed."""
 
-    __slots__ = ("fault", "host", "key", "kind", "served", "target")
+    __slots__ = ("fault", "host", "key", "kind", "port", "served", "target")
 
     def __init__(self, host: str, target: str, habits: Habits, port: str = "") -> None:
-        self.host, self.target, self.served = host, target, 0
+        self.host, self.target, self.port, self.served = host, target, port, 0
         # The redirect is followed to the same feed.
         own = port + target.removeprefix(AGAIN.rstrip("/"))
         self.key = f"{host}/{zlib.crc32(own.encode()):08x}".encode()
