@@ -40,7 +40,8 @@ from feeds.politeness import Platform, Rhythm
 
 logger = logging.getLogger(__name__)
 
-JOBS = 1000
+# A request to a hostile host holds a tenth of a megabyte, bodies not counted.
+JOBS = 400
 # With `follow`, new feeds are looked for so often.
 LOOK_AGAIN_AFTER = timedelta(seconds=5)
 # Answers that are settled together: at most so many, or those of so many seconds
