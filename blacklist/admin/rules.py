@@ -49,7 +49,7 @@ _EXTENSION = timedelta(days=90)
 _NEW = timedelta(days=30)  # too young to be called never hit
 _SHOWN = 100
 _IMPORTS = 20  # the newest, in the filter
-_MUCH = 0.01  # of the pool, which is not hidden without asking
+_MUCH = 0.01  # of the pool, of which a warning is given
 _CONFIRM = "Block this public suffix and all sites of strangers below it"
 
 
@@ -67,9 +67,6 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     confirm_public_suffix = forms.BooleanField(
         required=False, label=_CONFIRM, widget=forms.HiddenInput
-    )
-    confirm_impact = forms.BooleanField(
-        required=False, label="Hide that much", widget=forms.HiddenInput
     )
     checked = ""  # what it would hide, where only that was asked
 
@@ -116,19 +113,10 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error(
                 "domain", f"Rule {twin.pk} is there already: {twin}. Change that one."
             )
-        if not self.errors:
-            self._check_impact()
-        return values
-
-    def _check_impact(self) -> None:
-        values, impact = self.cleaned_data, self.impact
-        confirmed = values["confirm_impact"] or values["confirm_public_suffix"]
-        if "_check" in self.data:
-            self.checked = f"{impact} Nothing has been saved yet."
+        if "_check" in self.data and not self.errors:
+            self.checked = f"{self.impact} Nothing has been saved yet."
             self.add_error(None, self.checked)
-        elif (impact.share > _MUCH or impact.emptied) and not confirmed:
-            self.fields["confirm_impact"].widget = forms.CheckboxInput()
-            self.add_error("confirm_impact", f"{impact} Confirm that you mean it.")
+        return values
 
     def changed_values(self) -> dict[str, Any]:
         """What differs from what the form showed, by field."""
@@ -396,7 +384,6 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fields = [
         *RuleForm.Meta.fields,
         "confirm_public_suffix",
-        "confirm_impact",
         *readonly_fields,
     ]
     actions = [
@@ -460,6 +447,9 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             editing.change(obj, author=request.user, **form.changed_values())
         else:
             editing.create(obj, author=request.user)
+        if form.impact.share > _MUCH or form.impact.emptied:
+            text = f"Saved. From now on: {form.impact} Edits can undo it."
+            messages.warning(request, text)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         rules = BlacklistedDomain.objects.filter(pk=obj.pk)
