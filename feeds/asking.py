@@ -23,15 +23,12 @@ from aiohttp.abc import AbstractResolver
 from django.conf import settings
 from django.utils import timezone
 
-from feeds import fetching, parsing, politeness
+from feeds import fetching, niceness, parsing, politeness
 from feeds.fetching import Fetched, FetchError, NotModified
 from feeds.parsing import ParsedFeed, ParseError
 
 _Result = TypeVar("_Result")
 
-# For this thread and the parsers: whoever reads or votes goes first. The thread that
-# writes keeps its own, since others wait for the lock it holds.
-NICENESS = 10
 # Bytes of all bodies that are held at once, and of those what every fetch is sure of.
 ROOM, ROOM_OF_A_FETCH = 32 * 1024 * 1024, 16 * 1024
 # Seconds that a redirect waits for a platform that another loader has.
@@ -239,7 +236,9 @@ class Network:
             self._ready.set_exception(error)
 
     async def _main(self) -> None:
-        _give_way()
+        # And the parsers: whoever reads or votes goes first. The thread that writes
+        # does not give way, since others wait for the lock it holds.
+        niceness.slow_thread()
         _open_many_files()
         _return_memory()
         # What is there by now stays. Without it the collector looks at what is new
@@ -371,14 +370,6 @@ class Network:
             self._ending.discard(platform)
             self._ours.discard(platform)
             self._messages.put(LetGo(platform))
-
-
-def _give_way() -> None:
-    # On Linux a thread's niceness is its own, and its children have it too. Elsewhere
-    # the whole process would be slowed down.
-    if os.uname().sysname == "Linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _return_memory() -> None:

@@ -2,9 +2,19 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 NICE = 10
+
+
+def slow_thread() -> None:
+    """Let this thread give way, and whatever it starts."""
+    # On Linux a thread's niceness is its own, and its children have it too. Elsewhere
+    # the whole process would be slowed down.
+    if os.uname().sysname == "Linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def weigh_session() -> None:
