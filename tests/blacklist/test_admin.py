@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from blacklist import cache, editing, hooks, importing
 from blacklist.models import BlacklistedDomain, Edit, Hit, ImportBatch, Revision
+from tests.blacklist.browsing import client_of, said
 
 pytestmark = pytest.mark.django_db
 
@@ -34,37 +34,8 @@ FORM = {
 }
 
 
-def client_of(user):
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def superuser():
-    return User.objects.create(username="root", is_staff=True, is_superuser=True)
-
-
-@pytest.fixture
-def admin(superuser):
-    return client_of(superuser)
-
-
-@pytest.fixture
-def operator():
-    user = User.objects.create(username="operator", is_staff=True)
-    user.user_permissions.set(
-        Permission.objects.filter(content_type__app_label="blacklist")
-    )
-    return client_of(user)
-
-
 def change(rule):
     return reverse("admin:blacklist_blacklisteddomain_change", args=[rule.pk])
-
-
-def said(response):
-    return " ".join(str(message) for message in response.context["messages"])
 
 
 def act(client, action, chosen, **more):

@@ -3,39 +3,18 @@
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client
 from django.urls import reverse
 
 from blacklist import hooks, importing
 from blacklist.admin import batches
 from blacklist.models import BlacklistedDomain, ImportBatch, PendingImport
+from tests.blacklist.browsing import client_of, said
 
 pytestmark = pytest.mark.django_db
 
 rules = BlacklistedDomain.objects
 BATCHES = reverse("admin:blacklist_importbatch_changelist")
 IMPORT = reverse("admin:blacklist_importbatch_add")
-
-
-def client_of(user):
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def admin():
-    user = User.objects.create(username="root", is_staff=True, is_superuser=True)
-    return client_of(user)
-
-
-@pytest.fixture
-def operator():
-    user = User.objects.create(username="operator", is_staff=True)
-    user.user_permissions.set(
-        Permission.objects.filter(content_type__app_label="blacklist")
-    )
-    return client_of(user)
 
 
 def give(client, text="", **more):
@@ -50,10 +29,6 @@ def press(client, preview, **more):
     shown = client.get(preview).context["pending"]
     data = {"digest": shown.digest, "reason": shown.reason, "_import": "Import"}
     return client.post(preview, data | more, follow=True)
-
-
-def said(response):
-    return " ".join(str(message) for message in response.context["messages"])
 
 
 def page(client, preview):

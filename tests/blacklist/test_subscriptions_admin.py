@@ -2,12 +2,12 @@
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.test import Client
 from django.urls import reverse
 
 from blacklist import subscriptions
 from blacklist.models import BlacklistedDomain, Subscription
 from blacklist.subscriptions import look
+from tests.blacklist.browsing import client_of, said
 
 pytestmark = pytest.mark.django_db
 
@@ -26,31 +26,6 @@ FORM = {
 }
 
 
-def client_of(user):
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def superuser():
-    return User.objects.create(username="root", is_staff=True, is_superuser=True)
-
-
-@pytest.fixture
-def admin(superuser):
-    return client_of(superuser)
-
-
-@pytest.fixture
-def operator():
-    user = User.objects.create(username="operator", is_staff=True)
-    user.user_permissions.set(
-        Permission.objects.filter(content_type__app_label="blacklist")
-    )
-    return client_of(user)
-
-
 def page(subscription):
     return reverse("admin:blacklist_subscription_change", args=[subscription.pk])
 
@@ -58,10 +33,6 @@ def page(subscription):
 def apply(client, subscription, digest):
     address = reverse("admin:blacklist_subscription_apply", args=[subscription.pk])
     return client.post(address, {"digest": digest}, follow=True)
-
-
-def said(response):
-    return " ".join(str(message) for message in response.context["messages"])
 
 
 def act(client, action, *chosen, **more):
