@@ -64,8 +64,7 @@ def explain(url: str, *, now: datetime, since: date) -> Explanation:
     )
     found.sort(key=lambda rule: (names.index(rule.domain), rule.include_subdomains))
     deciding = tuple(rule for rule in found if _counts(rule, host, now))
-    origins = {rule.origin.partition(":")[2] for rule in found if rule.origin}
-    batches = ImportBatch.objects.filter(pk__in=[o for o in origins if o.isdigit()])
+    batches = ImportBatch.objects.of({rule.origin for rule in found})
     return Explanation(
         url=url,
         host=host,
@@ -75,7 +74,7 @@ def explain(url: str, *, now: datetime, since: date) -> Explanation:
             for name in names
         ),
         deciding=deciding,
-        batches=tuple(batches) if origins else (),
+        batches=tuple(batches),
     )
 
 

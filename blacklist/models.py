@@ -20,6 +20,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from blacklist import bulk, domains
+from blacklist.formats import COLUMNS
 
 KEEP_RETIRED = timedelta(days=90)
 KEEP_EDITS = timedelta(days=90)
@@ -307,6 +308,17 @@ class BlacklistedDomain(models.Model):
         )
 
 
+class ImportBatchQuerySet(models.QuerySet["ImportBatch"]):
+    def of(self, origins: Iterable[str]) -> Self:
+        """Those that rules of these origins came with."""
+        numbers = [
+            number
+            for kind, _, number in (origin.partition(":") for origin in origins)
+            if kind == "import" and number.isdecimal()
+        ]
+        return self.filter(pk__in=numbers)
+
+
 class ImportBatch(models.Model):
     """One list taken in as a whole; undoing it retires its rules and no others."""
 
@@ -320,6 +332,8 @@ class ImportBatch(models.Model):
     suffixes = models.PositiveIntegerField("public suffixes left out", default=0)
     skipped = models.PositiveIntegerField(default=0)
     undone_at = models.DateTimeField(null=True)
+
+    objects = ImportBatchQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -552,16 +566,7 @@ class RuleVersion(models.Model):
     retired_at = models.DateTimeField(null=True)
 
     # What an edit may change.
-    STATE = [
-        "domain",
-        "include_subdomains",
-        "action",
-        "reason",
-        "note",
-        "expires_at",
-        "review_at",
-        "retired_at",
-    ]
+    STATE = [*COLUMNS, "retired_at"]
 
     class Meta:
         default_permissions = ()

@@ -17,10 +17,10 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from blacklist import formats, hooks, importing
+from blacklist.admin.pages import page
 from blacklist.models import BlacklistedDomain, ImportBatch, PendingImport
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -209,20 +209,6 @@ class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         ]
         return [*pages, *super().get_urls()]
 
-    def _page(
-        self, request: HttpRequest, name: str, title: str, **context: Any
-    ) -> TemplateResponse:
-        return TemplateResponse(
-            request,
-            f"admin/blacklist/{name}.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": title,
-                "opts": self.opts,
-                **context,
-            },
-        )
-
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
@@ -240,7 +226,7 @@ class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 form.add_error(None, str(error))
             else:
                 return _to("preview", pending.pk)
-        return self._page(request, "import", "Import a list", form=form)
+        return page(self, request, "import", "Import a list", form=form)
 
     def preview_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """What an import would do; one button does it."""
@@ -263,7 +249,8 @@ class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             }
             for kind, (title, help) in _KINDS.items()
         ]
-        return self._page(
+        return page(
+            self,
             request,
             "preview",
             f"Import {pending.source}: preview",
@@ -313,11 +300,10 @@ class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 content_type="text/plain; charset=utf-8",
                 headers={"Content-Disposition": f'attachment; filename="{kind}.txt"'},
             )
-        page = Paginator(rows, _PAGE).get_page(request.GET.get("page"))
+        shown = Paginator(rows, _PAGE).get_page(request.GET.get("page"))
         title, help = _KINDS[kind]
-        return self._page(
-            request, "preview_kind", title, pending=pending, help=help, page=page
-        )
+        context = {"pending": pending, "help": help, "page": shown}
+        return page(self, request, "preview_kind", title, **context)
 
     def _pending(self, request: HttpRequest, pk: int) -> PendingImport:
         if not self.has_add_permission(request):
@@ -351,7 +337,8 @@ class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         later = ImportBatch.objects.filter(
             source=batch.source, pk__gt=batch.pk, undone_at=None
         )
-        return self._page(
+        return page(
+            self,
             request,
             "undo",
             f"Undo {batch}?",

@@ -6,11 +6,11 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
 from blacklist import editing
+from blacklist.admin.pages import page
 from blacklist.models import Edit, RuleVersion
 
 _SHOWN = 100
@@ -96,16 +96,14 @@ class EditAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         first = versions.filter(after=True).order_by("rule")[:_SHOWN]
         chosen = list(first.values_list("rule", flat=True))
         context = {
-            **self.admin_site.each_context(request),
-            "title": f"Edit {edit.pk}: {edit.what}",
-            "opts": self.opts,
             "edit": edit,
             "changes": editing.changes(versions.filter(rule__in=chosen)),
             "more": max(0, edit.rules - _SHOWN),
             "may_undo": may_undo,
             **(extra_context or {}),
         }
-        return TemplateResponse(request, "admin/blacklist/edit.html", context)
+        title = f"Edit {edit.pk}: {edit.what}"
+        return page(self, request, "edit", title, **context)
 
     def _undo(
         self, request: HttpRequest, edit: Edit, suffixes_confirmed: bool = False

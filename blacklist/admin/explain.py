@@ -6,10 +6,10 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from blacklist import domains, explaining, workers
+from blacklist.admin.pages import page
 from blacklist.models import BlacklistedDomain
 
 HITS_OF = timedelta(days=30)
@@ -22,9 +22,6 @@ def explain(rules: "admin.ModelAdmin[Any]", request: HttpRequest) -> HttpRespons
         raise PermissionDenied
     typed = request.GET.get("address", "").strip()[:_LONGEST]
     context = {
-        **rules.admin_site.each_context(request),
-        "title": "Explain an address",
-        "opts": rules.opts,
         "address": typed,
         "longest": _LONGEST,
         "days": HITS_OF.days,
@@ -32,7 +29,7 @@ def explain(rules: "admin.ModelAdmin[Any]", request: HttpRequest) -> HttpRespons
     }
     if typed:
         context |= _explained(typed)
-    return TemplateResponse(request, "admin/blacklist/explain.html", context)
+    return page(rules, request, "explain", "Explain an address", **context)
 
 
 def _explained(typed: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 
@@ -33,6 +32,7 @@ from blacklist import (
 )
 from blacklist.admin.edits import tell
 from blacklist.admin.explain import HITS_OF, explain
+from blacklist.admin.pages import page
 from blacklist.formats import ListedRule, Skipped
 from blacklist.models import (
     KEEP_EDITS,
@@ -72,15 +72,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = BlacklistedDomain
-        fields = [
-            "domain",
-            "include_subdomains",
-            "action",
-            "reason",
-            "note",
-            "expires_at",
-            "review_at",
-        ]
+        fields = [*formats.COLUMNS]
 
     def clean_domain(self) -> str:
         try:
@@ -492,18 +484,14 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not rule:
             raise Http404("There is no such rule.")
         context = {
-            **self.admin_site.each_context(request),
-            "title": f"History of {rule}",
-            "opts": self.opts,
             "object": rule,
             "origin": _origin(rule),
             "changes": [*editing.changes(RuleVersion.objects.filter(rule=rule))],
             "days": KEEP_EDITS.days,
             **(extra_context or {}),
         }
-        return TemplateResponse(
-            request, "admin/blacklist/blacklisteddomain/object_history.html", context
-        )
+        name = "blacklisteddomain/object_history"
+        return page(self, request, name, f"History of {rule}", **context)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         # Only the rule goes, and its row stays: nothing else is to be listed.
@@ -608,10 +596,8 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         across, count = request.POST.get("select_across") == "1", rules.count()
         selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        title = f"{button} {count:,} rule{'' if count == 1 else 's'}"
         context = {
-            **self.admin_site.each_context(request),
-            "title": f"{button} {count:,} rule{'' if count == 1 else 's'}",
-            "opts": self.opts,
             "action": action,
             "button": button,
             "form": form,
@@ -621,8 +607,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "first": rules[:_SHOWN],
             "more": max(0, count - _SHOWN),
         }
-        page = "admin/blacklist/selected.html"
-        return TemplateResponse(request, page, context)
+        return page(self, request, "selected", title, **context)
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export(self, request: HttpRequest, rules: RuleQuerySet) -> HttpResponse:
@@ -647,12 +632,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = AddManyForm(request.POST or None)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Add many blacklisted domains",
-            "opts": self.opts,
-            "form": form,
-        }
+        context: dict[str, Any] = {"form": form}
         if form.is_valid():
             refused = form.refused(
                 superuser=getattr(request.user, "is_superuser", False)
@@ -664,7 +644,8 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "more_refused": max(0, len(refused) - _SHOWN),
                 "preview": _preview(form.listed.rules),
             }
-        return TemplateResponse(request, "admin/blacklist/add_many.html", context)
+        title = "Add many blacklisted domains"
+        return page(self, request, "add_many", title, **context)
 
     def _add_all(self, request: HttpRequest, form: AddManyForm) -> HttpResponse:
         edit, known = importing.add_by_hand(
@@ -690,8 +671,6 @@ def _origin(rule: BlacklistedDomain) -> str:
     """Where a rule came from, in a sentence."""
     author = f" by {rule.created_by}" if rule.created_by else ""
     made = f"Made {rule.created_at:%Y-%m-%d %H:%M}{author}, "
-    kind, _, number = rule.origin.partition(":")
-    if kind == "import" and number.isdecimal():
-        batch = ImportBatch.objects.filter(pk=number).first()
-        return f"{made}with the import {batch or number}."
+    if batch := ImportBatch.objects.of([rule.origin]).first():
+        return f"{made}with the import {batch}."
     return f"{made}{rule.get_source_display()}."
