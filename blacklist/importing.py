@@ -4,7 +4,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -276,7 +276,7 @@ class _Comparison:
                 self.known.append(Remark(rule, "The list names it more than once."))
             elif key in self._of_source:
                 self.known.append(Remark(rule, "An earlier import of it brought it."))
-            elif _said(rule) in by_hand:
+            elif rule.values in by_hand:
                 self.known.append(Remark(rule, "One by hand says the very same."))
             else:
                 own[key] = rule
@@ -329,19 +329,6 @@ def _keys(domain: str) -> Iterator[_Key]:
         yield name, True
 
 
-def _said(rule: ListedRule) -> tuple[Any, ...]:
-    spec = rule.spec
-    return (
-        spec.domain,
-        spec.include_subdomains,
-        spec.action,
-        rule.reason,
-        rule.note,
-        rule.expires_at,
-        rule.review_at,
-    )
-
-
 def commit(
     plan: Plan,
     *,
@@ -357,18 +344,12 @@ def commit(
     AlreadyImported where `pending` was imported before.
     """
     now = timezone.now()
-    rules = [
-        {
-            **_columns(rule, reason),
-            "expires_at": rule.expires_at,
-            "review_at": rule.review_at,
-            "source": BlacklistedDomain.Source.IMPORT.value,
-            "created_at": now,
-            "created_by_id": _key_of(author),
-        }
-        for rule in plan.new
-    ]
-    staged = stage(rules, progress)
+    made = {
+        "source": BlacklistedDomain.Source.IMPORT.value,
+        "created_at": now,
+        "created_by_id": author and author.pk,
+    }
+    staged = stage([columns_of(rule, reason) | made for rule in plan.new], progress)
     with transaction.atomic():
         Revision.lock()
         if pending is not None:
@@ -383,7 +364,7 @@ def commit(
             suffixes=len(plan.suffixes),
             skipped=len(plan.skipped),
         )
-        if rules:
+        if plan.new:
             staged.update(origin=batch.origin, retired_at=None)
         if pending is not None:
             PendingImport.objects.filter(pk=pending.pk).update(
@@ -444,23 +425,20 @@ def preview(
         choices=choices,
         superuser=superuser,
     )
-    pending.public_suffixes = choices.public_suffixes
-    pending.leave_out_covered = choices.leave_out_covered
-    pending.leave_out_conflicts = choices.leave_out_conflicts
-    pending.digest = made.digest
     said = [made.format, made.counts(), str(made.impact()), made.rows]
-    pending.report = zlib.compress(orjson.dumps(said), 1)
+    shown = {
+        **asdict(choices),
+        "digest": made.digest,
+        "report": zlib.compress(orjson.dumps(said), 1),
+    }
+    for name, value in shown.items():
+        setattr(pending, name, value)
     if pending.pk is None:
         pending.save()
     else:
         # Not where it was imported meanwhile: then it is empty, and stays so.
         PendingImport.objects.filter(pk=pending.pk, batch=None).update(
-            reason=pending.reason,
-            public_suffixes=pending.public_suffixes,
-            leave_out_covered=pending.leave_out_covered,
-            leave_out_conflicts=pending.leave_out_conflicts,
-            digest=pending.digest,
-            report=pending.report,
+            reason=pending.reason, **shown
         )
     return made
 
@@ -470,18 +448,10 @@ def report(pending: PendingImport) -> Report:
     return Report(*orjson.loads(zlib.decompress(bytes(pending.report))))
 
 
-def _key_of(author: Any) -> Any:
-    return None if author is None else author.pk
-
-
-def _columns(rule: ListedRule, reason: str) -> dict[str, Any]:
-    return {
-        "domain": rule.spec.domain,
-        "include_subdomains": rule.spec.include_subdomains,
-        "action": rule.spec.action,
-        "reason": rule.reason or reason or "other",
-        "note": rule.note,
-    }
+def columns_of(rule: ListedRule, reason: str) -> dict[str, Any]:
+    """What a rule says, as columns of its row; `reason` is for one that names none."""
+    said = dict(zip(formats.COLUMNS, rule.values, strict=True))
+    return said | {"reason": rule.reason or reason or "other"}
 
 
 def stage(
@@ -511,11 +481,8 @@ def add_by_hand(
     wanted = {(rule.spec.domain, rule.spec.include_subdomains): rule for rule in rules}
     staged = stage(
         [
-            {
-                **_columns(rule, reason),
-                "note": rule.note or note,
-                "created_by_id": _key_of(author),
-            }
+            columns_of(rule, reason)
+            | {"note": rule.note or note, "created_by_id": author and author.pk}
             for rule in wanted.values()
         ]
     )

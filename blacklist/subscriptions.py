@@ -336,7 +336,7 @@ def _line(text: str) -> str:
 
 @dataclass
 class _Differences:
-    new: list[BlacklistedDomain] = field(default_factory=list)
+    new: list[ListedRule] = field(default_factory=list)
     changed: list[BlacklistedDomain] = field(default_factory=list)
     gone: list[BlacklistedDomain] = field(default_factory=list)
     had: int = 0
@@ -367,27 +367,10 @@ def _differences(known: Subscription, found: _Found) -> _Differences:
             if listed is None:
                 differences.gone.append(BlacklistedDomain(pk=pk))
             elif tuple(content) != _content(listed, known.reason):
-                differences.changed.append(_rule(known, listed, pk=pk))
-    now = timezone.now()
-    differences.new = [
-        _rule(known, listed, created_at=now) for listed in missing.values()
-    ]
+                says = importing.columns_of(listed, known.reason)
+                differences.changed.append(BlacklistedDomain(pk=pk, **says))
+    differences.new = list(missing.values())
     return differences
-
-
-def _rule(known: Subscription, listed: ListedRule, **more: Any) -> BlacklistedDomain:
-    return BlacklistedDomain(
-        domain=listed.spec.domain,
-        include_subdomains=listed.spec.include_subdomains,
-        action=listed.spec.action,
-        reason=listed.reason or known.reason,
-        note=listed.note,
-        expires_at=listed.expires_at,
-        review_at=listed.review_at,
-        source=BlacklistedDomain.Source.SUBSCRIPTION,
-        created_by_id=known.created_by_id,
-        **more,
-    )
 
 
 def _why_not(known: Subscription, found: _Found, differences: _Differences) -> str:
@@ -406,12 +389,7 @@ def _why_not(known: Subscription, found: _Found, differences: _Differences) -> s
 def _show(
     claim: _Claim, found: _Found, differences: _Differences, *, why: str, digest: str
 ) -> None:
-    impact = hooks.impact(
-        [
-            domains.RuleSpec(rule.domain, rule.include_subdomains, rule.action)
-            for rule in differences.new
-        ]
-    )
+    impact = hooks.impact([rule.spec for rule in differences.new])
     preview = Preview(
         why=why,
         digest=digest,
@@ -437,7 +415,13 @@ def _apply(
     claim: _Claim, found: _Found, differences: _Differences, body: hooks.Body
 ) -> None:
     known = claim.subscription
-    staged = importing.stage([vars(rule) for rule in differences.new], claim.keep)
+    made = {
+        "source": BlacklistedDomain.Source.SUBSCRIPTION.value,
+        "created_at": timezone.now(),
+        "created_by_id": known.created_by_id,
+    }
+    new = [importing.columns_of(rule, known.reason) | made for rule in differences.new]
+    staged = importing.stage(new, claim.keep)
     now = timezone.now()
     for rule in differences.gone:
         rule.retired_at = now

@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from blacklist.domains import ALLOW, RuleError, RuleSpec, is_address, parse_rule, short
+from blacklist.domains import ALLOW, RuleError, RuleSpec, parse_rule, short
 from blacklist.formats.listed import (
     Listed,
     ListedRule,
     Written,
     left_out,
+    no_scope,
     said_lines,
     sayable,
 )
@@ -39,30 +40,20 @@ def is_header(line: str) -> bool:
 
 
 def read(listed: Listed, text: str) -> None:
-    for number, line in said_lines(text):
-        if is_header(line):
-            continue
-        try:
-            listed.rules.append(ListedRule(_spec(line), line=number))
-        except RuleError as error:
-            listed.skip(number, line, error)
+    said = (one for one in said_lines(text) if not is_header(one[1]))
+    listed.take(said, _spec)
 
 
 def write(
     rules: Iterable[ListedRule], now: datetime, written: Written
 ) -> Iterator[str]:
     yield "[Adblock Plus 2.0]\n"
-    for rule in sayable(rules, now, written, _unsayable):
+    for rule in sayable(rules, now, written, no_scope):
         spec = rule.spec
         allow = "@@" if spec.action == ALLOW else ""
         host = f"[{spec.domain}]" if ":" in spec.domain else spec.domain
         yield f"{allow}||{host}^\n"
     yield from left_out("!", written)
-
-
-def _unsayable(spec: RuleSpec) -> str:
-    alone = not spec.include_subdomains and not is_address(spec.domain)
-    return "rules for one host alone" if alone else ""
 
 
 def _spec(line: str) -> RuleSpec:

@@ -47,15 +47,9 @@ def rule_of(line: int, fields: dict[str, Any]) -> ListedRule:
 
 
 def fields_of(rule: ListedRule) -> dict[str, Any]:
-    spec = rule.spec
     values = (
-        spec.domain,
-        spec.include_subdomains,
-        spec.action,
-        rule.reason,
-        rule.note,
-        rule.expires_at.isoformat() if rule.expires_at else None,
-        rule.review_at.isoformat() if rule.review_at else None,
+        value.isoformat() if isinstance(value, datetime) else value
+        for value in rule.values
     )
     return dict(zip(COLUMNS, values, strict=True))
 

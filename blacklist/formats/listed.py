@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from blacklist.domains import RuleSpec, short
+from blacklist.domains import RuleError, RuleSpec, is_address, short
 
 MAX_NOTE = 1000
 
@@ -26,6 +27,13 @@ class ListedRule:
     review_at: datetime | None = None
     line: int = 0
 
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What it says, in the order of COLUMNS."""
+        spec = self.spec
+        what = spec.domain, spec.include_subdomains, spec.action
+        return *what, self.reason, self.note, self.expires_at, self.review_at
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -43,6 +51,16 @@ class Listed:
     format: str
     rules: list[ListedRule] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+
+    def take(
+        self, lines: Iterable[tuple[int, str]], spec: Callable[[str], RuleSpec]
+    ) -> None:
+        """Read each line as a rule; where `spec` raises RuleError, it is skipped."""
+        for number, line in lines:
+            try:
+                self.rules.append(ListedRule(spec(line), line=number))
+            except RuleError as error:
+                self.skip(number, line, error)
 
     def skip(self, line: int, text: str, reason: object) -> None:
         self.skipped.append(Skipped(line, short(text, 100), str(reason)))
@@ -109,6 +127,12 @@ def sayable(
             if there:
                 written.leave_out(what)
         yield rule
+
+
+def no_scope(spec: RuleSpec) -> str:
+    """For a format in which every rule is for a host and all below it."""
+    alone = not spec.include_subdomains and not is_address(spec.domain)
+    return "rules for one host alone" if alone else ""
 
 
 def left_out(mark: str, written: Written) -> Iterator[str]:

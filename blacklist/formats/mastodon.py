@@ -50,12 +50,7 @@ def read(listed: Listed, text: str) -> None:
             "This is no list of Mastodon's blocked domains: its first line must name "
             "the columns #domain and #severity."
         )
-    for line, row in rows:
-        try:
-            cells = dict(zip(header, row, strict=False))
-            listed.rules.append(_rule(line, cells))
-        except RuleError as error:
-            listed.skip(line, ",".join(row), error)
+    tables.take(listed, header, rows, _rule)
 
 
 def write(

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from blacklist.domains import RuleError
 from blacklist.formats import tables
 from blacklist.formats.fields import COLUMNS, fields_of, rule_of
 from blacklist.formats.listed import (
@@ -24,12 +23,7 @@ def read(listed: Listed, text: str) -> None:
             "This CSV has no column 'domain': name the column of the domains "
             "'domain' in the first line."
         )
-    for line, row in rows:
-        try:
-            cells = dict(zip(header, row, strict=False))
-            listed.rules.append(rule_of(line, cells))
-        except RuleError as error:
-            listed.skip(line, ",".join(row), error)
+    tables.take(listed, header, rows, rule_of)
 
 
 def write(

@@ -3,23 +3,20 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from blacklist.domains import ALLOW, RuleError, RuleSpec, is_address, parse_rule
+from blacklist.domains import ALLOW, RuleSpec, parse_rule
 from blacklist.formats.listed import (
     Listed,
     ListedRule,
     Written,
     left_out,
+    no_scope,
     said_lines,
     sayable,
 )
 
 
 def read(listed: Listed, text: str) -> None:
-    for number, line in said_lines(text):
-        try:
-            listed.rules.append(ListedRule(parse_rule(line), line=number))
-        except RuleError as error:
-            listed.skip(number, line, error)
+    listed.take(said_lines(text), parse_rule)
 
 
 def write(
@@ -32,7 +29,4 @@ def write(
 
 
 def unsayable(spec: RuleSpec) -> str:
-    if spec.action == ALLOW:
-        return "exceptions (allow)"
-    alone = not spec.include_subdomains and not is_address(spec.domain)
-    return "rules for one host alone" if alone else ""
+    return "exceptions (allow)" if spec.action == ALLOW else no_scope(spec)

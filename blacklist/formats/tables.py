@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from blacklist.formats.listed import FormatError
+from blacklist.domains import RuleError
+from blacklist.formats.listed import FormatError, Listed, ListedRule
 
 Row = tuple[int, list[str]]
 
@@ -18,6 +19,20 @@ def rows(text: str) -> Iterator[Row]:
                 yield reader.line_num, row
     except csv.Error as error:
         raise FormatError(f"Line {reader.line_num} is not CSV: {error}.") from error
+
+
+def take(
+    listed: Listed,
+    header: list[str],
+    rows: Iterable[Row],
+    rule: Callable[[int, dict[str, str]], ListedRule],
+) -> None:
+    """Read each row as a rule; where `rule` raises RuleError, it is skipped."""
+    for line, row in rows:
+        try:
+            listed.rules.append(rule(line, dict(zip(header, row, strict=False))))
+        except RuleError as error:
+            listed.skip(line, ",".join(row), error)
 
 
 def names(row: list[str]) -> list[str]:

@@ -37,11 +37,7 @@ def recognises(line: str) -> bool:
 
 
 def read(listed: Listed, text: str) -> None:
-    for number, line in _rules(list(said_lines(text))):
-        try:
-            listed.rules.append(ListedRule(_spec(line), line=number))
-        except RuleError as error:
-            listed.skip(number, line, error)
+    listed.take(_rules(list(said_lines(text))), _spec)
 
 
 def write(
