@@ -257,14 +257,18 @@ class _Server:
         self, connection: socket.socket, request: "_Open", pieces: Any
     ) -> None:
         connection.setblocking(False)
+        task = asyncio.current_task()
+        assert task
+        # The asker has said all: what there is to read is that it has gone. Noticed at
+        # once, or its next request would count as one too many.
+        self._loop.add_reader(connection, task.cancel)
         try:
             async for piece in pieces:
                 await self._loop.sock_sendall(connection, piece)
-                if _is_gone(connection):
-                    break
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             pass  # it has gone
         finally:
+            self._loop.remove_reader(connection)
             connection.close()
             request.end()
 
@@ -287,13 +291,6 @@ class _Open:
 
 async def _pieces(rest: memoryview) -> Any:
     yield rest
-
-
-def _is_gone(connection: socket.socket) -> bool:
-    try:
-        return not connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
 
 
 def _say(what: object) -> None:

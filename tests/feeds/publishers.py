@@ -349,9 +349,8 @@ async def _drip_headers() -> AsyncIterator[bytes]:
 
 
 async def _silent() -> AsyncIterator[bytes]:
-    while True:
-        await asyncio.sleep(1)
-        yield b""
+    await asyncio.sleep(3600)
+    yield b""
 
 
 STREAMS: dict[str, Stream] = {

@@ -1,12 +1,14 @@
 """The big internet and its measure of manners: what they say is so."""
 
+import socket
+import time
 from dataclasses import replace
 
 import pytest
 
 from feeds.politeness import Limits
 from tests.feeds import manners
-from tests.feeds.big_internet import over_http
+from tests.feeds.big_internet import BigInternet, over_http
 from tests.feeds.publishers import Habits
 
 HABITS = Habits(faulty=0.2, odd=0.2)
@@ -72,3 +74,17 @@ def test_https_is_asked_for_without_it():
     assert over_http("https://a.example/feed?x=1") == "http://a.example/feed?x=1"
     assert over_http("https://a.example:443/") == "http://a.example:443/"
     assert over_http("http://a.example:81/") == "http://a.example:81/"
+
+
+def test_a_silent_host_notices_at_once_that_the_asker_has_gone():
+    habits = Habits(faulty=1)
+    names = (f"host-{n}.example" for n in range(10_000))
+    silent = next(name for name in names if habits.fault_of(name) == "silent")
+    with BigInternet(habits) as net:
+        with socket.create_connection(("127.0.0.1", net.port)) as asker:
+            asker.sendall(f"GET http://{silent}/ HTTP/1.1\r\n\r\n".encode())
+            time.sleep(0.5)
+        time.sleep(2)
+        (request,) = net.take_log().requests
+        # One that is still open would end now.
+        assert request.end < time.monotonic() - 1
