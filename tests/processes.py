@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from feeds import parsing
+
 TICKS = os.sysconf("SC_CLK_TCK")
 EVERY = 0.2  # seconds
-# A child of so many bytes is busy with a hostile feed: it ends after it.
-LARGE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,9 @@ class Cost:
     """What one process cost; times in seconds, memory in bytes.
 
     `peak` is the most that it and its children had together in any sample, without
-    children over `LARGE`; `alone` the most that it had itself, `largest` a child. The
-    threads' shares are those of the last sample, up to `EVERY` before the end.
+    children that a feed has swollen (`SWOLLEN`: they end after it); `alone` the most
+    that it had itself, `largest` a child. The threads' shares are those of the last
+    sample, up to `EVERY` before the end.
     """
 
     seconds: float = 0.0
@@ -155,7 +156,7 @@ def _watch(pid: int, cost: Cost, over: threading.Event) -> None:
         cost.most_children = max(cost.most_children, len(family))
         with suppress(OSError):
             alone, children = pss(pid), [pss(child) for child in family]
-            usual = sum(child for child in children if child <= LARGE)
+            usual = sum(child for child in children if child <= parsing.SWOLLEN)
             cost.alone = max(cost.alone, alone)
             cost.largest = max(cost.largest, *children, 0)
             cost.peak = max(cost.peak, alone + usual)
