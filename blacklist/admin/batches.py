@@ -18,6 +18,7 @@ from django.http import (
 )
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
+from django.utils import timezone
 
 from blacklist import formats, hooks, importing
 from blacklist.admin.pages import page
@@ -139,7 +140,9 @@ class ImportForm(ChoicesForm):
             source = said["address"]
             data = importing.fetch_address(source)
         else:
-            source, data = "text box", said["text"].encode()
+            # Each text a source of its own: undoing one must not concern the other.
+            source = f"text box, {timezone.localtime():%Y-%m-%d %H:%M:%S}"
+            data = said["text"].encode()
         return importing.keep(
             data,
             source=source.replace("\0", "")[:500],
