@@ -137,6 +137,6 @@ def test_reads_go_on_beside_a_held_write_lock(db):
 def test_an_edit_in_the_admin_is_live_in_all_workers(db, readers):
     # The promise is 0.5 s; a worker that waits for a request or a whole reload
     # to notice takes far longer than this.
-    for edit in blacklist_live.run(rules=10, readers=readers, edits=3):
+    for edit in blacklist_live.run(rules=10, readers=readers, edits=3).edits:
         assert edit.hidden < 3
         assert edit.shown < 3

@@ -75,13 +75,13 @@ class Command(BaseCommand):
                 ),
                 superuser=True,
             )
-            self._preview(source, plan)
+            self._preview(plan)
             if not options["dry_run"]:
-                self._commit(source, plan, options["reason"])
+                self._commit(plan, options["reason"])
         except importing.ImportProblem as error:
             raise CommandError(str(error)) from error
 
-    def _preview(self, source: str, plan: importing.Plan) -> None:
+    def _preview(self, plan: importing.Plan) -> None:
         for kind, what in _TOLD.items():
             rows = plan.rows[kind]
             for line, text, why in rows[:_SHOWN]:
@@ -90,16 +90,18 @@ class Command(BaseCommand):
             if len(rows) > _SHOWN:
                 self.stderr.write(f"... and {len(rows) - _SHOWN:,} more {what}.")
         self._say("Looking at what would be hidden ...")
-        self.stdout.write(f"Would import {source} ({plan.format}): {plan.counts()}.")
+        self.stdout.write(
+            f"Would import {plan.source} ({plan.format}): {plan.counts()}."
+        )
         self.stdout.write(str(plan.impact()))
 
-    def _commit(self, source: str, plan: importing.Plan, reason: str) -> None:
+    def _commit(self, plan: importing.Plan, reason: str) -> None:
         batch = importing.commit(
             plan, reason=reason, progress=self._progress(len(plan.new))
         )
         self.stdout.write(
-            f"Imported {source} as batch {batch.pk}: {len(plan.new):,} rules. "
-            "The admin can undo it."
+            f"Imported {plan.source} as batch {batch.pk}: {len(plan.new):,} "
+            f"rule{'s' * (len(plan.new) != 1)}. The admin can undo it."
         )
 
     def _say(self, what: str) -> None:
