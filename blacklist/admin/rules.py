@@ -426,6 +426,11 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> Any:
         form = context["adminform"].form
+        if form.instance.source == BlacklistedDomain.Source.SUBSCRIPTION:
+            context["subtitle"] = (
+                "A subscription's rule: once its list changes, it is what the list "
+                "says again. To say otherwise, add a rule by hand."
+            )
         if form.checked:
             # What was asked for is an answer, not an error.
             context["errors"] = []

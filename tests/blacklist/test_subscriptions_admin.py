@@ -244,3 +244,12 @@ def test_the_pages_need_no_inline_script(net, admin, followed):
         assert "<script>" not in text
         assert " onclick=" not in text
         assert " style=" not in text
+
+
+def test_the_form_of_a_lists_rule_says_that_the_list_keeps_it(admin, followed):
+    rule = rules.first()
+    form = reverse("admin:blacklist_blacklisteddomain_change", args=[rule.pk])
+    hint = "A subscription's rule".replace("'", "&#x27;")
+    assert hint in admin.get(form).content.decode()
+    rules.filter(pk=rule.pk).update(source="import")
+    assert hint not in admin.get(form).content.decode()
