@@ -51,16 +51,16 @@ def make(count: int) -> None:
         ImportBatch.objects.create(source="list.txt", added=count // 5)
     reasons = BlacklistedDomain.Reason.values
     rules = (
-        BlacklistedDomain(
+        {
             # Every tenth stands below another one.
-            domain=f"www.site-{n - 1}.example" if n % 10 == 9 else f"site-{n}.example",
-            origin=f"import:{n % 5}" if n % 5 else "",
-            source="import" if n % 5 else "manual",
-            reason=reasons[n % len(reasons)],
-            expires_at=now + timedelta(days=n % 400) if n % 4 == 0 else None,
-            review_at=now + timedelta(days=n % 400 - 200) if n % 3 == 0 else None,
-            created_at=now - timedelta(days=n % 100),
-        )
+            "domain": f"{'www.' * (n % 10 == 9)}site-{n - (n % 10 == 9)}.example",
+            "origin": f"import:{n % 5}" if n % 5 else "",
+            "source": "import" if n % 5 else "manual",
+            "reason": reasons[n % len(reasons)],
+            "expires_at": now + timedelta(days=n % 400) if n % 4 == 0 else None,
+            "review_at": now + timedelta(days=n % 400 - 200) if n % 3 == 0 else None,
+            "created_at": now - timedelta(days=n % 100),
+        }
         for n in range(count)
     )
     BlacklistedDomain.everything.stage(rules)
