@@ -283,6 +283,8 @@ def _why_left(
         return refused[rule.pk]
     if (rule.pk,) in taken:
         return "Another rule stands in its place."
+    if rule.retired_at is not None:
+        return "It was deleted since."
     return "It was changed since."
 
 

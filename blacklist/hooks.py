@@ -17,15 +17,20 @@ class Impact:
     emptied: tuple[str, ...] = ()  # categories nothing would be left of
 
     def __str__(self) -> str:
+        return self.said("would be")
+
+    def said(self, verb: str) -> str:
+        """As a sentence: what would be, or now is ("are"), hidden."""
         # Below zero where more comes back than goes.
         back = self.entries < 0
         text = (
             f"{_counted(abs(self.feeds), 'feed')} and "
-            f"{_counted(abs(self.entries), 'entry', 'entries')} would be "
+            f"{_counted(abs(self.entries), 'entry', 'entries')} {verb} "
             f"{'shown again' if back else 'hidden'}, {abs(self.share):.1%} of the pool"
         )
         if self.emptied:
-            text += f"; nothing would be left of {', '.join(self.emptied)}"
+            left = "is" if verb == "are" else verb
+            text += f"; nothing {left} left of {', '.join(self.emptied)}"
         return text + "."
 
 

@@ -186,14 +186,18 @@ def plan(
         revision=revision,
         names=frozenset(comparison.names),
     )
+    wanted = []
     for rule in comparison.rules:
         refused = domains.suffix_refusal(
             rule.spec, confirmed=choices.public_suffixes, superuser=superuser
         )
         if refused:
             made.suffixes.append(Remark(rule, refused))
-        elif _is_left(made, rule, comparison):
-            made.new.append(rule)
+            comparison.leave_out(rule)
+        else:
+            wanted.append(rule)
+    # After all suffixes: what is left out covers nothing.
+    made.new.extend(rule for rule in wanted if _is_left(made, rule, comparison))
     return made
 
 
@@ -287,6 +291,10 @@ class _Comparison:
         rows = BlacklistedDomain.objects.filter(origin="").order_by()
         said = rows.values_list(*formats.COLUMNS).iterator()
         return {row for row in said if row[0] in self.names}
+
+    def leave_out(self, rule: ListedRule) -> None:
+        """This one will not be stored."""
+        del self._own[_key(rule)]
 
     def conflict(self, spec: RuleSpec) -> str:
         """How the rule that decides today says the opposite; "" if it does not."""
@@ -497,7 +505,7 @@ def add_by_hand(
     return edit, len(wanted) - edit.rules
 
 
-def undo(batch: ImportBatch) -> int:
+def undo(batch: ImportBatch, *, author: Any) -> int:
     """Take a batch's rules away; all is as before it. Returns how many there were.
 
     Raises ImportProblem if it was undone already.
@@ -506,7 +514,7 @@ def undo(batch: ImportBatch) -> int:
         Revision.lock()
         now = timezone.now()
         if not ImportBatch.objects.filter(pk=batch.pk, undone_at=None).update(
-            undone_at=now
+            undone_at=now, undone_by=author
         ):
             raise ImportProblem(f"{batch}: it was undone already, nothing changed.")
         count = BlacklistedDomain.objects.filter(origin=batch.origin).retire()

@@ -328,10 +328,13 @@ class ImportBatch(models.Model):
     )
     created_at = models.DateTimeField(default=timezone.now)
     added = models.PositiveIntegerField(default=0)
-    duplicates = models.PositiveIntegerField(default=0)
+    duplicates = models.PositiveIntegerField("known already", default=0)
     suffixes = models.PositiveIntegerField("public suffixes left out", default=0)
     skipped = models.PositiveIntegerField(default=0)
     undone_at = models.DateTimeField(null=True)
+    undone_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
 
     objects = ImportBatchQuerySet.as_manager()
 

@@ -55,9 +55,10 @@ class Spread:
         return sum(worker.revision >= self.revision for worker in self.workers)
 
     def __str__(self) -> str:
+        coming = self.live < len(self.workers)
         return (
             f"Revision {self.revision}, live in {self.live} of "
-            f"{len(self.workers)} workers"
+            f"{len(self.workers)} workers{' so far' * coming}"
         )
 
 

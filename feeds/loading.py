@@ -41,7 +41,7 @@ from feeds.politeness import Platform, Rhythm
 logger = logging.getLogger(__name__)
 
 # A request to a hostile host holds a tenth of a megabyte, bodies not counted.
-JOBS = 400
+JOBS = 300
 # With `follow`, new feeds are looked for so often.
 LOOK_AGAIN_AFTER = timedelta(seconds=5)
 # Answers that are settled together: at most so many, or those of so many seconds

@@ -514,7 +514,7 @@ def _is_feed(attributes: dict[str, str]) -> bool:
 
 MEMORY = 512 * 1024 * 1024  # bytes of address space of a child
 FEEDS_A_CHILD = 2000
-SWOLLEN = 48 * 1024 * 1024  # a child of more bytes gives them back by ending
+SWOLLEN = 40 * 1024 * 1024  # a child of more bytes gives them back by ending
 _LENGTH: Final = struct.Struct(">I")
 _TOO_LONG = 64 * 1024 * 1024
 _ROOT = Path(__file__).resolve().parent.parent

@@ -10,6 +10,8 @@ from io import BytesIO
 from typing import IO, Any, ClassVar, NamedTuple
 
 import orjson
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.core.exceptions import ValidationError as InvalidValue
 from django.db.models import Model, Q, QuerySet
 from django.http import (
@@ -203,6 +205,14 @@ def _is_api(request: HttpRequest) -> bool:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if _is_api(request):
         return _answer(400, "parse_error", "The request cannot be read.")
+    if isinstance(exception, RequestDataTooBig):
+        most = (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) / 2**20
+        return _page(
+            413,
+            "Too much for a form",
+            f"A form takes up to {most:g} MiB. Go back: what you typed is still "
+            "there. What is longer can be given as a file.",
+        )
     return defaults.bad_request(request, exception)
 
 
@@ -232,10 +242,16 @@ def _locked(request: HttpRequest) -> HttpResponse:
     headers = {"Retry-After": "1"}
     if _is_api(request):
         return _answer(503, "locked", _LOCKED, headers)
+    return _page(503, "Busy", _LOCKED, headers)
+
+
+def _page(
+    status: int, title: str, text: str, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
     return HttpResponse(
-        f"<!doctype html><title>Busy</title><h1>Busy</h1><p>{_LOCKED}</p>",
-        status=503,
-        headers=headers,
+        f"<!doctype html><title>{title}</title><h1>{title}</h1><p>{text}</p>",
+        status=status,
+        headers=dict(headers or {}),
     )
 
 

@@ -8,7 +8,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -80,7 +79,7 @@ class ImportForm(ChoicesForm):
     """Where a list comes from: a file, an address or a text box."""
 
     file = forms.FileField(
-        required=False, help_text=f"At most {MAX_BYTES // 1024 // 1024} MB."
+        required=False, help_text=f"At most {MAX_BYTES // 1024 // 1024} MiB."
     )
     address = forms.CharField(
         required=False,
@@ -106,7 +105,7 @@ class ImportForm(ChoicesForm):
         file = self.cleaned_data["file"]
         if file and file.size > MAX_BYTES:
             raise forms.ValidationError(
-                f"The file has {file.size / 1024 / 1024:.0f} MB, at most "
+                f"The file has {file.size / 1024 / 1024:.1f} MiB, at most "
                 f"{MAX_BYTES // 1024 // 1024} are taken: split the list, or run "
                 "manage.py importblacklist on the server."
             )
@@ -165,10 +164,10 @@ class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "suffixes",
         "skipped",
         "undone_at",
+        "undone_by",
     ]
-    list_select_related = ["author"]
+    list_select_related = ["author", "undone_by"]
     search_fields = ["source"]
-    actions = ["undo"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         user: Any = request.user
@@ -186,14 +185,9 @@ class ImportBatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         allowed: bool = user.has_perm("blacklist.delete_blacklisteddomain")
         return allowed
 
-    @admin.action(description="Undo", permissions=["undo"])
-    def undo(self, request: HttpRequest, batches: QuerySet[ImportBatch]) -> None:
-        for batch in batches:
-            self._undo(request, batch)
-
     def _undo(self, request: HttpRequest, batch: ImportBatch) -> None:
         try:
-            count = importing.undo(batch)
+            count = importing.undo(batch, author=request.user)
         except importing.ImportProblem as error:
             self.message_user(request, str(error), messages.WARNING)
         else:

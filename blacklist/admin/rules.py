@@ -18,6 +18,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from blacklist import (
     cache,
@@ -73,6 +74,10 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = BlacklistedDomain
         fields = [*formats.COLUMNS]
+        help_texts = {
+            "expires_at": "Date and time in UTC. From then on it no longer counts.",
+            "review_at": "Date and time in UTC: when someone should look again.",
+        }
 
     def clean_domain(self) -> str:
         try:
@@ -200,12 +205,13 @@ class ManyForm(forms.Form):
     expires_at = forms.DateTimeField(
         required=False,
         label="Expires at",
-        help_text="Empty: never.",
+        help_text="In UTC; empty: never.",
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
     )
     review_at = forms.DateTimeField(
         required=False,
         label="Review at",
+        help_text="In UTC.",
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
     )
 
@@ -372,7 +378,7 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ["domain", "note"]
     search_help_text = "A part of a domain or of a note"
     show_full_result_count = False
-    readonly_fields = ["source", "created_at", "created_by"]
+    readonly_fields = ["came_from", "created_at", "created_by"]
     fields = [
         *RuleForm.Meta.fields,
         "confirm_public_suffix",
@@ -444,8 +450,12 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         else:
             editing.create(obj, author=request.user)
         if form.impact.share > _MUCH or form.impact.emptied:
-            text = f"Saved. From now on: {form.impact} Edits can undo it."
+            text = f"Saved: {form.impact.said('are')} Edits can undo it."
             messages.warning(request, text)
+        if obj.expires_at and obj.expires_at <= timezone.now():
+            messages.warning(
+                request, "This rule has expired already: it hides nothing."
+            )
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         rules = BlacklistedDomain.objects.filter(pk=obj.pk)
@@ -506,8 +516,17 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="domain", ordering="domain")
     def rule(self, rule: BlacklistedDomain) -> str:
-        alone = rule.include_subdomains or domains.is_address(rule.domain)
-        return domains.shown_host(rule.domain) if alone else f"={rule.domain}"
+        # With its www.: beside another rule that is what tells them apart.
+        return str(rule)
+
+    @admin.display(description="source")
+    def came_from(self, rule: BlacklistedDomain) -> str:
+        kind, _, key = rule.origin.partition(":")
+        page = {"import": "importbatch", "subscription": "subscription"}.get(kind)
+        if page is None or not key:
+            return rule.get_source_display()
+        url = reverse(f"admin:blacklist_{page}_change", args=[key])
+        return format_html('<a href="{}">{} {}</a>', url, kind, key)
 
     @admin.display(description=f"hits in {HITS_OF.days} days", ordering="hits")
     def hits(self, rule: BlacklistedDomain) -> int:
@@ -676,5 +695,9 @@ def _origin(rule: BlacklistedDomain) -> str:
     author = f" by {rule.created_by}" if rule.created_by else ""
     made = f"Made {rule.created_at:%Y-%m-%d %H:%M}{author}, "
     if batch := ImportBatch.objects.of([rule.origin]).first():
-        return f"{made}with the import {batch}."
+        undone = ""
+        if batch.undone_at:
+            author = f" by {batch.undone_by}" if batch.undone_by else ""
+            undone = f" That was undone {batch.undone_at:%Y-%m-%d %H:%M}{author}."
+        return f"{made}with the import {batch}.{undone}"
     return f"{made}{rule.get_source_display()}."

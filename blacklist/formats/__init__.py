@@ -69,6 +69,8 @@ NAMES = tuple(_FORMATS)
 _BY_LINE = {"hosts": hosts, "adblock": adblock, "ublacklist": ublacklist}
 # So many lines say what kind of line a list has.
 _SAMPLE = 100
+# How gzip, zip, xz, bzip2 and zstd begin.
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd")
 
 
 def read(data: bytes, *, format: str = "", name: str = "") -> Listed:
@@ -96,6 +98,8 @@ def write(
 
 
 def _decoded(data: bytes) -> str:
+    if data.startswith(_COMPRESSED):
+        raise FormatError("This is a compressed file: unpack it first.")
     # Without its mark UTF-16 passes for UTF-8: ASCII in it is every other byte.
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:1000]:
         raise FormatError(

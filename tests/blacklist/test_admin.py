@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from blacklist import cache, editing, hooks, importing
-from blacklist.models import BlacklistedDomain, Edit, Hit, ImportBatch, Revision
+from blacklist.models import BlacklistedDomain, Edit, Hit, Revision
 from tests.blacklist.browsing import client_of, said
 
 pytestmark = pytest.mark.django_db
@@ -449,7 +449,7 @@ def test_check_only_tells_the_impact_and_saves_nothing(admin, monkeypatch):
 def test_what_hides_much_is_said_once_it_is_saved(admin, monkeypatch, impact, warns):
     monkeypatch.setattr(hooks, "impact_of", lambda blocks: impact)
     answer = admin.post(ADD, FORM, follow=True)
-    assert (str(impact) in said(answer)) == warns
+    assert (f"Saved: {impact.said('are')}" in said(answer)) == warns
     assert rules.exists()
 
 
@@ -517,13 +517,53 @@ def test_an_import_is_undone(admin, operator):
     batch = importing.commit(plan)
     page = operator.get(BATCHES).content.decode()
     assert "list.txt" in page
+    # Not from the list, where nothing would say what comes back.
     data = {"action": "undo", "_selected_action": [batch.pk]}
-    response = operator.post(BATCHES, data, follow=True)
+    operator.post(BATCHES, data)
+    assert rules.count() == 3
+    gone = rules.get(domain="a.net")
+    undo = reverse("admin:blacklist_importbatch_undo", args=[batch.pk])
+    response = operator.post(undo, follow=True)
     assert "undone, 2 of its rules taken away" in said(response)
     assert [rule.domain for rule in rules.all()] == ["mine.net"]
-    assert ImportBatch.objects.get().undone_at
-    response = operator.post(BATCHES, data, follow=True)
-    assert "was undone already, nothing changed" in said(response)
+    batch.refresh_from_db()
+    assert (batch.undone_by.username, batch.undone_at is None) == ("operator", False)
+    history = reverse("admin:blacklist_blacklisteddomain_history", args=[gone.pk])
+    assert "That was undone" in admin.get(history).text
+    assert "by operator. It was deleted." in admin.get(history).text
+
+
+def test_the_list_tells_a_site_from_its_www(admin):
+    for domain in ("tab-host.com", "www.tab-host.com"):
+        rules.create(domain=domain)
+    rules.create(domain="good.tab-host.com", action="allow")
+    page = admin.get(LIST).text
+    for shown in (">tab-host.com<", ">www.tab-host.com<", ">@@good.tab-host.com<"):
+        assert shown in page
+
+
+def test_the_form_links_to_where_a_rule_came_from(admin):
+    batch = importing.commit(importing.plan(b"a.net", source="list.txt"))
+    own = rules.create(domain="mine.net")
+    page = reverse("admin:blacklist_importbatch_change", args=[batch.pk])
+    link = f'<a href="{page}">import {batch.pk}</a>'
+    assert link in admin.get(change(rules.get(domain="a.net"))).text
+    assert "by hand" in admin.get(change(own)).text
+
+
+def test_a_rule_saved_after_its_expiry_says_that_it_hides_nothing(admin):
+    past = FORM | {"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}
+    assert "expired already" in said(admin.post(ADD, past, follow=True))
+    other = FORM | {"domain": "other.example"}
+    assert "expired already" not in said(admin.post(ADD, other, follow=True))
+
+
+def test_more_than_a_form_takes_says_what_to_do(admin, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    admin.raise_request_exception = False
+    answer = admin.post(MANY, {"rules": "a.net\n" * 500})
+    assert answer.status_code == 413
+    assert "can be given as a file" in answer.text
 
 
 def test_the_pages_need_no_inline_script(admin):

@@ -1,5 +1,6 @@
 """Lists are read line by line, and what is no rule is said."""
 
+import gzip
 from datetime import UTC, datetime
 
 import orjson
@@ -234,6 +235,7 @@ def test_the_format_is_recognised(text, name, format):
         (b"<?xml version='1.0'?>", "csv", "web page"),
         (b"a.example.com\nb\xff.example.com\n", "", r"not UTF-8 \(line 2\)"),
         ("a.example.com".encode("utf-16"), "", "UTF-16"),
+        (gzip.compress(b"a.example.com"), "plain", "unpack it first"),
         ("a.example.com".encode("utf-16-be"), "plain", "UTF-16"),
         ("a.example.com".encode("utf-16-le"), "", "UTF-16"),
         (b"url,reason\na.example.com,spam\n", "", "no column 'domain'"),

@@ -81,11 +81,11 @@ def test_undoing_a_batch_takes_away_its_own_rules_only():
     first = take("a.example.com\nboth.example.com\n", source="one")
     take("a.example.com\n", source="two")
     assert rules.count() == 4
-    assert importing.undo(first) == 2
+    assert importing.undo(first, author=None) == 2
     assert stored() == ["@@both.example.com", "a.example.com"]
     assert first.undone_at is not None
     with pytest.raises(importing.ImportProblem, match="was undone already"):
-        importing.undo(first)
+        importing.undo(first, author=None)
     assert take("a.example.com\n", source="one").added == 1
 
 
@@ -130,6 +130,18 @@ def test_what_a_rule_meets_is_noted():
     ]
     # A list is whole in itself: what covers it may go.
     assert len(plan.new) == 13
+
+
+def test_a_suffix_that_is_left_out_covers_nothing():
+    text = b"co.uk\nshop.co.uk\na.shop.co.uk\n"
+    left = importing.plan(
+        text, source="list", choices=importing.Choices(leave_out_covered=True)
+    )
+    assert [str(rule.spec) for rule in left.new] == ["shop.co.uk"]
+    assert [of.why for of in left.covered] == ["Covered by shop.co.uk of this list."]
+    confirmed = importing.Choices(public_suffixes=True)
+    plan = importing.plan(text, source="list", choices=confirmed, superuser=True)
+    assert len(plan.covered) == 2
 
 
 def test_what_is_covered_or_in_conflict_is_left_out_on_demand():
@@ -206,7 +218,7 @@ def test_undoing_restores_exactly_what_was_before():
     own.filter(domain="c.net").update(note="edited", action="allow")
     own.filter(domain="d.net").delete()
     own.filter(domain="x.net").update(expires_at=timezone.now())
-    assert importing.undo(batch) == 6
+    assert importing.undo(batch, author=None) == 6
     assert state() == before
     assert rules.get(domain="a.net", origin="") == mine
     assert take(text, source="list").added == 7
@@ -413,6 +425,17 @@ def test_long_work_tells_a_log_how_far_it_is(tmp_path):
     assert err.splitlines()[0] == "1,000 of 10,000 rules"
     assert err.splitlines()[-1] == "10,000 of 10,000 rules"
     assert len(err.splitlines()) == 10
+
+
+def test_importblacklist_makes_no_import_of_nothing(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a.example.com\n")
+    run("importblacklist", str(path))
+    out, _ = run("importblacklist", str(path))
+    assert "There is nothing new in it: nothing was imported." in out
+    assert ImportBatch.objects.count() == 1
+    with pytest.raises(CommandError, match="No line of it is a rule in the format"):
+        run("importblacklist", str(path), "--format", "adblock")
 
 
 def test_importblacklist_says_what_stands_against_a_list(tmp_path):

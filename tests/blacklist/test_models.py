@@ -63,7 +63,7 @@ def import_a_list():
 def undo_an_import():
     batch = ImportBatch.objects.create(source="list")
     rules.filter(domain="old.example.com").update(origin=batch.origin)
-    importing.undo(batch)
+    importing.undo(batch, author=None)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_a_worker_that_is_behind_is_counted_as_such():
     seen("a:1", 1)
     seen("a:2", 0)
     seen("b:1", 2)  # It read a change that came after we read the revision.
-    assert str(workers.spread()) == "Revision 1, live in 2 of 3 workers"
+    assert str(workers.spread()) == "Revision 1, live in 2 of 3 workers so far"
 
 
 @pytest.mark.django_db

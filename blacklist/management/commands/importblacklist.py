@@ -76,7 +76,9 @@ class Command(BaseCommand):
                 superuser=True,
             )
             self._preview(plan)
-            if not options["dry_run"]:
+            if not plan.new:
+                self._nothing_new(plan)
+            elif not options["dry_run"]:
                 self._commit(plan, options["reason"])
         except importing.ImportProblem as error:
             raise CommandError(str(error)) from error
@@ -94,6 +96,13 @@ class Command(BaseCommand):
             f"Would import {plan.source} ({plan.format}): {plan.counts()}."
         )
         self.stdout.write(str(plan.impact()))
+
+    def _nothing_new(self, plan: importing.Plan) -> None:
+        if len(plan.skipped) == sum(map(len, plan.rows.values())):
+            raise importing.ImportProblem(
+                f"{plan.source}: No line of it is a rule in the format {plan.format}."
+            )
+        self.stdout.write("There is nothing new in it: nothing was imported.")
 
     def _commit(self, plan: importing.Plan, reason: str) -> None:
         batch = importing.commit(
