@@ -105,7 +105,8 @@ def parsed(output: str, connections: int) -> Load:
     """What wrk printed, with what our script added as the last line."""
     told = json.loads(output.strip().rpartition("\n")[2])
     for name in ("mean", "p50", "p95", "p99", "max"):
-        told[name] /= 1e6
+        # Where nobody was answered, wrk says 0.
+        told[name] = told[name] / 1e6 if told["requests"] else float("nan")
     return Load(connections, **told)
 
 

@@ -102,6 +102,9 @@ def _keep_answer(site: Path, path: Path) -> None:
 
 def _ask(running: Running, name: str, results: Results) -> None:
     plan, url = results.plan, running.base_url
+    _, body = servers.answer(url + load.PLAIN[0])
+    if not json.loads(body)["results"]:
+        raise RuntimeError(f"{PEERS[name].name} gave no post: {body}")
     load.run(url, min(plan.connections), WARM_UP)
     for connections in plan.connections:
         running.rest()
