@@ -289,6 +289,46 @@ def test_the_efficiency_of_a_read_is_a_ratio_of_cpu():
     assert "| a list, an entry delivered | 0.160 | 0.050 | 3.2 (**NO**" in text
 
 
+# Growth
+
+
+@pytest.fixture
+def grown(monkeypatch, tmp_path):
+    """What is measured, as (entries, rules), and the last table."""
+    asked, written = [], []
+
+    def measure(entries, rules, rounds, seconds):
+        asked.append((entries, rules))
+        if entries == 30:
+            raise KeyboardInterrupt
+        figures = (1_000.0, 0.05, 0.1, 0.0002, 10**7, 1.0, 0.5)
+        return growth.Size(entries, rules, rounds, seconds, *figures, errors=rules)
+
+    monkeypatch.setattr(load, "missing", lambda: None)
+    monkeypatch.setattr(growth, "_KEPT", tmp_path / "growth.json")
+    monkeypatch.setattr(growth, "measure", measure)
+    monkeypatch.setattr(report, "write", lambda *told: written.append(told[-1]))
+    return asked, written
+
+
+def test_growth_that_was_cut_off_goes_on(grown):
+    asked, written = grown
+    with pytest.raises(KeyboardInterrupt):
+        growth.main(["--entries", "10,30", "--rules", "0"])
+    asked.clear()
+
+    growth.main(["--entries", "20,10", "--rules", "0", "--missing"])
+
+    assert asked == [(20, 0)]
+    assert re.findall(r"^\| (\d+) \| 0 \|", written[-1], re.M) == ["10", "20"]
+    assert growth.main(["--entries", "10", "--rules", "0"]) == 0
+    assert asked == [(20, 0), (10, 0)]
+
+
+def test_an_error_fails_growth(grown):
+    assert growth.main(["--entries", "10", "--rules", "0,1"]) == 1
+
+
 # The command
 
 

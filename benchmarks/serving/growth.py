@@ -2,11 +2,13 @@
 
     python -m benchmarks.serving.growth [--entries NUMBER,...] [--rules NUMBER,...]
 
-Sizes that were measured before stay in the table as they were; name them to measure
-them again. Sites are generated once and kept in var/bench/ (1M entries: about 1 GB).
+Other sizes that were measured before stay in the table as they were, and what was cut
+off goes on with --missing. Sites are generated once and kept in var/bench/ (about
+1 GB for 1M entries).
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -142,18 +144,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rules", type=_numbers, default=[1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument(
+        "--missing", action="store_true", help="only what was not measured before"
+    )
     options = parser.parse_args(arguments)
     if why := load.missing():
         print(f"Growth is not measured: {why}")
         return 0
     sizes = _known()
-    for entries in options.entries:
-        for rules in options.rules:
-            print(f"{entries:,} entries, {rules:,} rules", flush=True)
-            size = measure(entries, rules, options.rounds, options.seconds)
-            sizes[entries, rules] = size
-            # At once: what is cut off goes on from here.
-            _KEPT.write_text(json.dumps([asdict(one) for one in sizes.values()]))
+    for key in itertools.product(options.entries, options.rules):
+        if options.missing and key in sizes:
+            continue
+        print("{:,} entries, {:,} rules".format(*key), flush=True)
+        sizes[key] = measure(*key, options.rounds, options.seconds)
+        # At once: whatever cuts it off, this is kept.
+        _KEPT.write_text(json.dumps([asdict(one) for one in sizes.values()]))
     ordered = [sizes[key] for key in sorted(sizes)]
     report.write(
         "serving_growth",
