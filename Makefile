@@ -14,7 +14,7 @@ help:
 	@echo "make test    everything that CI checks"
 	@echo "make lint    only ruff, mypy and the import contracts"
 	@echo "make fuzz    100,000 broken feeds through the parser (FEEDS=1000: fewer)"
-	@echo "make bench   measure; results go to benchmarks/results/ (some minutes)"
+	@echo "make bench   measure; results go to benchmarks/results/ (half an hour)"
 	@echo "make format  let ruff write the code its way"
 	@echo "make lock    pin requirements*.in again"
 	@echo "make clean   remove .venv/ and caches; var/, which holds the data, stays"
