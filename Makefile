@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+PEERS := benchmarks/serving
 PURE := feeds/feedlists.py,feeds/planning.py,feeds/politeness.py,feeds/parsing.py,feeds/wellformed.py,feeds/ranking.py,blacklist/domains.py,blacklist/formats/*.py
 
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ help:
 	@echo "make test    everything that CI checks"
 	@echo "make lint    only ruff, mypy and the import contracts"
 	@echo "make fuzz    100,000 broken feeds through the parser (FEEDS=1000: fewer)"
-	@echo "make bench   measure; results go to benchmarks/results/ (some minutes)"
+	@echo "make bench   measure; results go to benchmarks/results/ (half an hour)"
 	@echo "make format  let ruff write the code its way"
 	@echo "make lock    pin requirements*.in again"
 	@echo "make clean   remove .venv/ and caches; var/, which holds the data, stays"
@@ -48,7 +49,7 @@ lint: .venv/dev
 fuzz: .venv/dev
 	$(BIN)/python -m tests.fuzz $(FEEDS)
 
-bench: .venv/dev
+bench: .venv/dev $(PEERS)/.venv/peers
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.held_lock
 	$(BIN)/python -m benchmarks.blacklist_live
@@ -56,6 +57,8 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.blacklist_import
 	$(BIN)/python -m benchmarks.blacklist_admin
 	$(BIN)/python -m benchmarks.loadfeeds
+	$(BIN)/python -m benchmarks.serving --rounds 3 --seconds 5
+	$(BIN)/python -m benchmarks.serving.growth --entries 10000,100000 --seconds 5
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
@@ -72,6 +75,13 @@ format: .venv/dev
 	@$(PIP) -r requirements-dev.txt
 	@touch $@ .venv/run
 
+# What others run on is no business of ours: an environment of its own.
+$(PEERS)/.venv/peers: $(PEERS)/requirements.txt | $(BIN)/pip
+	@echo "Installing what $< pins ..."
+	@$(PYTHON) -m venv $(PEERS)/.venv
+	@$(PEERS)/$(PIP) -r $<
+	@touch $@
+
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "feedsite needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; \
@@ -83,12 +93,12 @@ $(BIN)/pip:
 lock:
 	@$(PYTHON) -m venv .venv/lock
 	@.venv/lock/bin/pip install --quiet --disable-pip-version-check uv
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev $(PEERS)/requirements; do \
 		.venv/lock/bin/uv pip compile -q --universal --python-version 3.11 \
 			--generate-hashes --no-header --no-annotate $$name.in -o $$name.txt \
 			|| exit 1; \
 	done
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	rm -rf .venv $(PEERS)/.venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
 	find . -name __pycache__ -prune -exec rm -rf {} +

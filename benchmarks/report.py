@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,3 +32,15 @@ def write(name: str, title: str, body: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     print(text)
+
+
+def write_part(path: Path, name: str, body: str) -> None:
+    """Put `body` between <!-- NAME --> and <!-- /NAME --> of a file.
+
+    Raises ValueError where the file has no such part.
+    """
+    part = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    text, found = part.subn(lambda m: f"{m[1]}\n{body}\n\n{m[2]}", path.read_text())
+    if not found:
+        raise ValueError(f"{path} has no <!-- {name} --> and <!-- /{name} -->.")
+    path.write_text(text)

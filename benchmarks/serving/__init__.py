@@ -1,0 +1,1 @@
+"""The site's reads beside its peers': python -m benchmarks.serving."""

@@ -1,0 +1,1 @@
+"""A textbook site of Django REST framework: what its tutorial leads to."""
