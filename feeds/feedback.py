@@ -1,7 +1,7 @@
 """Votes and reports of readers, and their limits.
 
 Locks are taken in one order, so that two votes never wait for each other: entry,
-counters, vote or report, feed, PoolState.
+vote, counters, report, feed, PoolState.
 """
 
 import functools
@@ -23,7 +23,7 @@ from django.db import models, transaction
 from django.db.models import F, OuterRef, Subquery
 from django.utils.crypto import salted_hmac
 
-from blacklist import bulk, cache
+from blacklist import cache
 from feeds import hooks, prepared, ranking, storing
 from feeds.models import (
     DailySalt,
@@ -83,6 +83,22 @@ _OWN = prepared.Select(
 )
 _SALT = prepared.Select(
     lambda day: DailySalt.objects.filter(day=day).values_list("salt"), date
+)
+_ADD_VOTE = prepared.Insert(
+    lambda entry, who, value, now: Vote(
+        entry_id=entry, voter=who, value=value, created_at=now, changed_at=now
+    ),
+    *(int, str, int, datetime),
+)
+_CHANGE_VOTE = prepared.Update(
+    lambda entry, who, value, now: (
+        Vote.objects.filter(entry=entry, voter=who),
+        {"value": value, "changed_at": now},
+    ),
+    *(int, str, int, datetime),
+)
+_BEGIN_COUNT = prepared.Insert(
+    lambda key, now: NetworkCount(key=key, created_at=now), *(str, datetime)
 )
 _COUNT = prepared.Update(
     lambda key, limit: (
@@ -221,24 +237,18 @@ def forget_old(now: datetime) -> None:
 
 
 def _vote(entry_id: int, who: str, network: str, value: int, now: datetime) -> Tally:
-    locked = _LOCKED.first(entry_id)
-    if locked is None:
-        raise Entry.DoesNotExist
-    feed_id, up, down = locked
-    (before,) = _OWN.first(entry_id, who) or (None,)
-    if value == (before or 0):
-        # The same call, made twice at once, got here first.
-        return Tally(entry_id, up, down, value)
-    if before is None:
+    feed_id, up, down = _locked(entry_id)
+    before = None
+    if _ADD_VOTE.execute(entry_id, who, value, now):
         salt, of_entry = _salt(now), settings.VOTES_PER_ENTRY_PER_DAY
         _count(salt, f"voters|{entry_id}|{network}", _DAY, of_entry, now)
         _count(salt, f"votes|{network}", _HOUR, settings.VOTES_PER_HOUR, now)
-        times = {"created_at": now, "changed_at": now}
-        own = {"entry_id": entry_id, "voter": who, "value": value, **times}
-        bulk.insert([own], Vote).execute()
     else:
-        changed = Vote.objects.filter(entry=entry_id, voter=who)
-        changed.update(value=value, changed_at=now)
+        (before,) = _OWN.first(entry_id, who) or (None,)
+        if value == before:
+            # The same call, made twice at once, got here first.
+            return Tally(entry_id, up, down, value)
+        _CHANGE_VOTE.execute(entry_id, who, value, now)
     more_up = (value == 1) - (before == 1)
     more_down = (value == -1) - (before == -1)
     up, down = up + more_up, down + more_down
@@ -252,8 +262,7 @@ def _vote(entry_id: int, who: str, network: str, value: int, now: datetime) -> T
 
 
 def _report(entry_id: int, who: str, network: str, reason: str, now: datetime) -> None:
-    if _LOCKED.first(entry_id) is None:
-        raise Entry.DoesNotExist
+    _locked(entry_id)
     if _is_reported(entry_id, who, reason):
         return
     _count(_salt(now), f"reports|{network}", _HOUR, settings.REPORTS_PER_HOUR, now)
@@ -306,6 +315,15 @@ def _seen(entry_id: int, who: str) -> tuple[int, int, int | None]:
     return up, down, mine
 
 
+def _locked(entry_id: int) -> tuple[int, int, int]:
+    """Feed and votes of an entry that readers may see."""
+    row = _LOCKED.first(entry_id)
+    if row is None:
+        raise Entry.DoesNotExist
+    feed_id, up, down = row
+    return feed_id, up, down
+
+
 def _salt(now: datetime) -> bytes:
     day = now.astimezone(UTC).date()
     found = _SALT.first(day)
@@ -325,8 +343,7 @@ def _count(
     length = window.total_seconds()
     number, passed = divmod(now.timestamp(), length)
     key = _digest(salt, f"{what}|{length:.0f}|{number:.0f}")
-    first = {"key": key, "created_at": now}
-    bulk.insert([first], NetworkCount, ignore_conflicts=True).execute()
+    _BEGIN_COUNT.execute(key, now)
     # Compared and counted in one statement of the database, so exact over workers.
     if not _COUNT.execute(key, limit):
         raise TooMany(math.ceil(length - passed))

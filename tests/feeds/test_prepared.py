@@ -1,14 +1,14 @@
-"""Queries compiled once."""
+"""Statements compiled once."""
 
-from datetime import date
+from datetime import date, datetime, timedelta
 from itertools import count
 
 import pytest
 from django.db.models import F
 
 from feeds import prepared
-from feeds.models import DailySalt, Entry, Feed
-from tests.feeds.rows import entry_number, feed_number
+from feeds.models import DailySalt, Entry, Feed, NetworkCount
+from tests.feeds.rows import NOON, entry_number, feed_number
 
 pytestmark = pytest.mark.django_db
 
@@ -68,3 +68,17 @@ def test_an_update_says_how_many_rows_it_changed(feed):
     assert add.execute(entry.pk + 1, 1, 0.5) == 0
     entry.refresh_from_db()
     assert (entry.up, entry.score) == (1, 0.75)
+
+
+def test_an_insert_does_nothing_where_there_is_such_a_row():
+    add = prepared.Insert(
+        lambda key, count, now: NetworkCount(key=key, count=count, created_at=now),
+        *(str, int, datetime),
+    )
+    assert add.execute("a", 1, NOON) == 1
+    assert add.execute("a", 2, NOON) == 0
+    assert add.execute("b", 3, NOON + timedelta(days=1)) == 1
+    assert list(NetworkCount.objects.values_list("key", "count", "created_at")) == [
+        ("a", 1, NOON),
+        ("b", 3, NOON + timedelta(days=1)),
+    ]
