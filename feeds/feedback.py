@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import models
 from django.db.models import F, OuterRef, Subquery
 from django.utils.crypto import salted_hmac
 
@@ -220,7 +220,7 @@ def rescoring() -> Iterator[int]:
         pks = list(page.values_list("pk", flat=True)[: storing.ROWS_A_TRANSACTION])
         if not pks:
             break
-        with transaction.atomic():
+        with storing.giving_way():
             changed = _rescore(pks)
         moved, last = moved + changed, pks[-1]
         yield changed
