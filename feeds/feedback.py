@@ -1,7 +1,7 @@
 """Votes and reports of readers, and their limits.
 
 Locks are taken in one order, so that two votes never wait for each other: entry,
-counters, vote or report, feed, PoolState.
+vote, counters, report, feed, PoolState.
 """
 
 import functools
@@ -14,16 +14,17 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import models
 from django.db.models import F, OuterRef, Subquery
 from django.utils.crypto import salted_hmac
 
 from blacklist import cache
-from feeds import ranking, storing
+from feeds import hooks, prepared, ranking, storing
 from feeds.models import (
     DailySalt,
     Entry,
@@ -45,6 +46,87 @@ _KEPT = timedelta(hours=48)
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
+_NO_VOTES = 0, 0, 0, 0
+
+
+# A vote is a dozen small queries.
+def _own_of(who: str) -> Subquery:
+    own = Vote.objects.filter(entry=OuterRef("pk"), voter=who)
+    return Subquery(own.values("value"))
+
+
+def _of_site(name: str) -> Subquery:
+    return Subquery(PoolState.objects.filter(pk=1).values(name))
+
+
+_SEEN = prepared.Select(
+    lambda entry, who: (
+        Entry.objects.visible()
+        .filter(pk=entry)
+        .values_list("host", "feed__host", "up", "down", _own_of(who))
+    ),
+    *(int, str),
+)
+# On SQLite the transaction itself is the lock: it begins IMMEDIATE.
+_LOCKED = prepared.Select(
+    lambda entry: (
+        Entry.objects.visible()
+        .filter(pk=entry)
+        .select_for_update(no_key=True)
+        .values_list("feed", "up", "down")
+    ),
+    int,
+)
+_OWN = prepared.Select(
+    lambda entry, who: Vote.objects.filter(entry=entry, voter=who).values_list("value"),
+    *(int, str),
+)
+_SALT = prepared.Select(
+    lambda day: DailySalt.objects.filter(day=day).values_list("salt"), date
+)
+_ADD_VOTE = prepared.Insert(
+    lambda entry, who, value, now: Vote(
+        entry_id=entry, voter=who, value=value, created_at=now, changed_at=now
+    ),
+    *(int, str, int, datetime),
+)
+_CHANGE_VOTE = prepared.Update(
+    lambda entry, who, value, now: (
+        Vote.objects.filter(entry=entry, voter=who),
+        {"value": value, "changed_at": now},
+    ),
+    *(int, str, int, datetime),
+)
+_BEGIN_COUNT = prepared.Insert(
+    lambda key, now: NetworkCount(key=key, created_at=now), *(str, datetime)
+)
+_COUNT = prepared.Update(
+    lambda key, limit: (
+        NetworkCount.objects.filter(key=key, count__lt=limit),
+        {"count": F("count") + 1},
+    ),
+    *(str, int),
+)
+_ADD_TO_FEED = prepared.Update(
+    lambda feed, up, down: (
+        Feed.objects.filter(pk=feed),
+        {"up": F("up") + up, "down": F("down") + down},
+    ),
+    *(int, int, int),
+)
+_FEED_AND_SITE = prepared.Select(
+    lambda feed: Feed.objects.filter(pk=feed).values_list(
+        *("up", "down", _of_site("up"), _of_site("down"))
+    ),
+    int,
+)
+_WRITE = prepared.Update(
+    lambda entry, up, down, score: (
+        Entry.objects.filter(pk=entry),
+        {"up": up, "down": down, "score": score},
+    ),
+    *(int, int, int, float),
+)
 
 
 class TooMany(Exception):
@@ -100,13 +182,11 @@ def vote(
     Raises TooMany, and Entry.DoesNotExist for what readers may not see.
     """
     who = voter(entry_id, token)
-    mine = Vote.objects.filter(entry=OuterRef("pk"), voter=who).values("value")[:1]
-    up, down, before = _seen(entry_id, "up", "down", Subquery(mine))
+    up, down, before = _seen(entry_id, who)
     if value == (before or 0):
         # Nothing to write: a repeated call never waits for the write lock.
         return Tally(entry_id, up, down, value)
-    with transaction.atomic():
-        return _vote(_locked(entry_id), who, network, value, now)
+    return hooks.commit(partial(_vote, entry_id, who, network, value, now))
 
 
 def report(
@@ -117,19 +197,9 @@ def report(
     Raises TooMany, and Entry.DoesNotExist for what readers may not see.
     """
     who = _pseudonym("report", entry_id, token)
-    mine = Report.objects.filter(entry=entry_id, reporter=who, reason=reason)
-    _seen(entry_id)
-    if mine.exists():
-        return
-    with transaction.atomic():
-        entry = _locked(entry_id)
-        if mine.exists():
-            return
-        salt = _salt(now)
-        _count(salt, f"reports|{network}", _HOUR, settings.REPORTS_PER_HOUR, now)
-        Report.objects.create(entry=entry, reporter=who, reason=reason, created_at=now)
-        if reason == Report.Reason.DEAD:
-            Entry.objects.filter(pk=entry_id).update(check_wanted_at=now)
+    _seen(entry_id, who)
+    if not _is_reported(entry_id, who, reason):
+        hooks.commit(partial(_report, entry_id, who, network, reason, now))
 
 
 def my_votes(entry_ids: Iterable[int], token: str) -> dict[int, int]:
@@ -150,7 +220,7 @@ def rescoring() -> Iterator[int]:
         pks = list(page.values_list("pk", flat=True)[: storing.ROWS_A_TRANSACTION])
         if not pks:
             break
-        with transaction.atomic():
+        with storing.giving_way():
             changed = _rescore(pks)
         moved, last = moved + changed, pks[-1]
         yield changed
@@ -166,30 +236,46 @@ def forget_old(now: datetime) -> None:
     _delete(NetworkCount.objects.filter(created_at__lte=last))
 
 
-def _vote(entry: Entry, who: str, network: str, value: int, now: datetime) -> Tally:
-    mine = Vote.objects.filter(entry=entry, voter=who)
-    before = mine.values_list("value", flat=True).first()
-    if value == (before or 0):
-        # The same call, made twice at once, got here first.
-        return Tally(entry.pk, entry.up, entry.down, value)
-    if before is None:
+def _vote(entry_id: int, who: str, network: str, value: int, now: datetime) -> Tally:
+    feed_id, up, down = _locked(entry_id)
+    before = None
+    if _ADD_VOTE.execute(entry_id, who, value, now):
         salt, of_entry = _salt(now), settings.VOTES_PER_ENTRY_PER_DAY
-        _count(salt, f"voters|{entry.pk}|{network}", _DAY, of_entry, now)
+        _count(salt, f"voters|{entry_id}|{network}", _DAY, of_entry, now)
         _count(salt, f"votes|{network}", _HOUR, settings.VOTES_PER_HOUR, now)
-        Vote.objects.create(
-            entry=entry, voter=who, value=value, created_at=now, changed_at=now
-        )
     else:
-        mine.update(value=value, changed_at=now)
-    up = (value == 1) - (before == 1)
-    down = (value == -1) - (before == -1)
-    Feed.objects.filter(pk=entry.feed_id).update(up=F("up") + up, down=F("down") + down)
-    PoolState.touch(up=up, down=down)
-    feed = Feed.objects.only("up", "down").get(pk=entry.feed_id)
-    entry.up, entry.down = entry.up + up, entry.down + down
-    entry.score = _score(entry, feed, _site_rate())
-    entry.save(update_fields=["up", "down", "score"])
-    return Tally(entry.pk, entry.up, entry.down, value)
+        (before,) = _OWN.first(entry_id, who) or (None,)
+        if value == before:
+            # The same call, made twice at once, got here first.
+            return Tally(entry_id, up, down, value)
+        _CHANGE_VOTE.execute(entry_id, who, value, now)
+    more_up = (value == 1) - (before == 1)
+    more_down = (value == -1) - (before == -1)
+    up, down = up + more_up, down + more_down
+    _ADD_TO_FEED.execute(feed_id, more_up, more_down)
+    PoolState.touch(up=more_up, down=more_down)
+    # What is there by now, votes of others included.
+    feed_up, feed_down, site_up, site_down = _FEED_AND_SITE.first(feed_id) or _NO_VOTES
+    site = ranking.site_rate(site_up, site_down)
+    _WRITE.execute(entry_id, up, down, _score(up, down, feed_up, feed_down, site))
+    return Tally(entry_id, up, down, value)
+
+
+def _report(entry_id: int, who: str, network: str, reason: str, now: datetime) -> None:
+    _locked(entry_id)
+    if _is_reported(entry_id, who, reason):
+        return
+    _count(_salt(now), f"reports|{network}", _HOUR, settings.REPORTS_PER_HOUR, now)
+    Report.objects.create(
+        entry_id=entry_id, reporter=who, reason=reason, created_at=now
+    )
+    if reason == Report.Reason.DEAD:
+        Entry.objects.filter(pk=entry_id).update(check_wanted_at=now)
+
+
+def _is_reported(entry_id: int, who: str, reason: str) -> bool:
+    mine = Report.objects.filter(entry=entry_id, reporter=who, reason=reason)
+    return mine.exists()
 
 
 def _rescore(pks: list[int]) -> int:
@@ -199,7 +285,8 @@ def _rescore(pks: list[int]) -> int:
     moved = []
     entries = Entry.objects.filter(pk__in=pks).select_related("feed")
     for entry in entries.only("up", "down", "score", "feed__up", "feed__down"):
-        score = _score(entry, entry.feed, site)
+        feed = entry.feed
+        score = _score(entry.up, entry.down, feed.up, feed.down, site)
         if score != entry.score:
             entry.score = score
             moved.append(entry)
@@ -207,9 +294,9 @@ def _rescore(pks: list[int]) -> int:
     return len(moved)
 
 
-def _score(entry: Entry, feed: Feed, site: float) -> float:
-    rate = ranking.feed_rate(feed.up, feed.down, site)
-    return ranking.score(ranking.entry_rate(entry.up, entry.down, rate))
+def _score(up: int, down: int, feed_up: int, feed_down: int, site: float) -> float:
+    rate = ranking.feed_rate(feed_up, feed_down, site)
+    return ranking.score(ranking.entry_rate(up, down, rate))
 
 
 def _site_rate() -> float:
@@ -217,31 +304,35 @@ def _site_rate() -> float:
     return ranking.site_rate(*votes or (0, 0))
 
 
-def _seen(entry_id: int, *fields: str | Subquery) -> tuple[Any, ...]:
-    """These fields of an entry that readers may see."""
-    row = Entry.objects.visible().filter(pk=entry_id)
-    hosts_and_fields: tuple[Any, ...]
-    hosts_and_fields = row.values_list("host", "feed__host", *fields).get()
-    rules = cache.current()
-    if any(map(rules.blocks, hosts_and_fields[:2])):
+def _seen(entry_id: int, who: str) -> tuple[int, int, int | None]:
+    """The votes up and down of an entry that readers may see, and this voter's own."""
+    row = None
+    if entry_id <= models.BigIntegerField.MAX_BIGINT:
+        row = _SEEN.first(entry_id, who)
+    if row is None or any(map(cache.current().blocks, row[:2])):
         raise Entry.DoesNotExist
-    return hosts_and_fields[2:]
+    _, _, up, down, mine = row
+    return up, down, mine
 
 
-def _locked(entry_id: int) -> Entry:
-    # On SQLite the transaction itself is the lock: it begins IMMEDIATE.
-    return Entry.objects.visible().select_for_update(no_key=True).get(pk=entry_id)
+def _locked(entry_id: int) -> tuple[int, int, int]:
+    """Feed and votes of an entry that readers may see."""
+    row = _LOCKED.first(entry_id)
+    if row is None:
+        raise Entry.DoesNotExist
+    feed_id, up, down = row
+    return feed_id, up, down
 
 
 def _salt(now: datetime) -> bytes:
     day = now.astimezone(UTC).date()
-    salts = DailySalt.objects.filter(day=day).values_list("salt", flat=True)
-    salt = salts.first()
-    if salt is None:
+    found = _SALT.first(day)
+    if found is None:
         # Of several first votes of a day at once, one makes the salt of all.
         made = DailySalt(day=day, salt=secrets.token_bytes(32))
         DailySalt.objects.bulk_create([made], ignore_conflicts=True)
-        salt = salts.get()
+        found = _SALT.first(day)
+    (salt,) = found or (b"",)
     return bytes(salt)
 
 
@@ -252,13 +343,9 @@ def _count(
     length = window.total_seconds()
     number, passed = divmod(now.timestamp(), length)
     key = _digest(salt, f"{what}|{length:.0f}|{number:.0f}")
-    counts = NetworkCount.objects.filter(key=key, count__lt=limit)
+    _BEGIN_COUNT.execute(key, now)
     # Compared and counted in one statement of the database, so exact over workers.
-    if counts.update(count=F("count") + 1):
-        return
-    first = NetworkCount(key=key, created_at=now)
-    NetworkCount.objects.bulk_create([first], ignore_conflicts=True)
-    if not counts.update(count=F("count") + 1):
+    if not _COUNT.execute(key, limit):
         raise TooMany(math.ceil(length - passed))
 
 

@@ -27,7 +27,6 @@ from django.db import (
     InterfaceError,
     OperationalError,
     connection,
-    transaction,
 )
 from django.utils import timezone
 
@@ -497,7 +496,7 @@ class Loader:
     def write(self, changes: Sequence["_Change"]) -> Iterator[Outcome]:
         """Write down what became of feeds that brought nothing to store."""
         for chunk in storing.chunks(changes):
-            with transaction.atomic():
+            with storing.giving_way():
                 storing.record(change.feed for change in chunk)
             for change in chunk:
                 self._follow(change)
@@ -589,7 +588,7 @@ class Loader:
     def _store_at_once(self, batch: Sequence["_Incoming"]) -> list["_Change"]:
         for left in reversed(range(TRIES)):
             try:
-                with transaction.atomic():
+                with storing.giving_way():
                     return self._stored(batch, timezone.now())
             # On PostgreSQL two loaders with the same posts may wait for each other.
             except OperationalError:

@@ -8,6 +8,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from feeds import prepared
+
 
 class Category(models.Model):
     """What a feed is mostly about; one word, used as a filter."""
@@ -267,11 +269,20 @@ class PoolState(models.Model):
 
         Call it inside the transaction that makes the change.
         """
-        change = {
+        if not _TOUCH.execute(up, down):
+            PoolState.objects.bulk_create([PoolState(pk=1)], ignore_conflicts=True)
+            _TOUCH.execute(up, down)
+
+
+_TOUCH = prepared.Update(
+    lambda up, down: (
+        PoolState.objects.filter(pk=1),
+        {
             "version": F("version") + 1,
             "up": F("up") + up,
             "down": F("down") + down,
-        }
-        if not cls.objects.filter(pk=1).update(**change):
-            PoolState.objects.bulk_create([PoolState(pk=1)], ignore_conflicts=True)
-            cls.objects.filter(pk=1).update(**change)
+        },
+    ),
+    int,
+    int,
+)

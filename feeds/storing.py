@@ -9,7 +9,9 @@ one kind by their ids (`lock`).
 
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,6 +34,10 @@ from feeds.politeness import RECENT, Rhythm, rhythm
 
 # So that a vote never waits long for the write lock.
 ROWS_A_TRANSACTION = 500
+# Who waits this long to begin met another writer: the usual is a tenth of it.
+_MET = 0.001  # seconds
+# Others are taken to go on writing for so long.
+_CROWDED_FOR = 2.0  # seconds
 
 # Parts of a query that say where the reader came from, not what is shown.
 _TRACKING = re.compile(
@@ -68,6 +74,26 @@ def tell(stored: Iterable[Stored]) -> None:
     """Tell the pool, if anything changed: the last thing a transaction does."""
     if any(one.new or one.updated or one.described for one in stored):
         PoolState.touch()
+
+
+_crowded_until = 0.0
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """A transaction of many rows. While others write, too, the lock is theirs after
+    it for as long as this one had it."""
+    global _crowded_until
+    asked = time.monotonic()
+    with transaction.atomic():
+        began = time.monotonic()
+        yield
+    ended = time.monotonic()
+    # Who waits for us can't be seen; but by turns we wait for them.
+    if began - asked > _MET:
+        _crowded_until = ended + _CROWDED_FOR
+    if ended < _crowded_until:
+        time.sleep(min(ended - began, 1.0))
 
 
 # Identity
@@ -186,7 +212,7 @@ def _plain(spec: FeedSpec) -> FeedSpec:
     )
 
 
-@transaction.atomic
+@giving_way()
 def _add_chunk(specs: dict[str, FeedSpec], now: datetime) -> set[str]:
     there = set(
         Feed.objects.filter(identity__in=specs).values_list("identity", flat=True)
@@ -247,7 +273,7 @@ def add_posts(specs: Sequence[FeedSpec], *, now: datetime) -> Stored:
         for chunk in chunks(reversed(spec.posts)):
             entries = tuple(_entry_of(post) for post in reversed(chunk))
             parsed = ParsedFeed("", "", "", "", entries, None)
-            with transaction.atomic():
+            with giving_way():
                 (stored,) = store([prepare(feed, parsed)], now)
                 tell([stored])
             new, updated = new + stored.new, updated + stored.updated

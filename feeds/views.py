@@ -123,8 +123,8 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
     def vote(self, request: Request, pk: str) -> Response:
         form = VoteSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        tally = _heard(feedback.vote, request, pk, value=form.validated_data["value"])
-        return Response(TallySerializer(tally).data)
+        value = form.validated_data["value"]
+        return Response(_heard(feedback.vote, request, pk, value=value))
 
     @extend_schema(
         parameters=[_WRITE_TOKEN],

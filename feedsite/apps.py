@@ -8,7 +8,9 @@ class FeedsiteConfig(AppConfig):
     name = "feedsite"
 
     def ready(self) -> None:
-        from feedsite import checks, sqlite
+        from feeds import hooks
+        from feedsite import checks, sharing, sqlite
 
         connection_created.connect(sqlite.configure, dispatch_uid="feedsite.sqlite")
+        hooks.commit = sharing.commit
         checks.register()

@@ -9,12 +9,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 IN_COMMANDS = 60.0
@@ -33,6 +33,10 @@ _BUSY, _LOCKED = 5, 6  # SQLite's primary result codes
 _SQLSTATES = ("55P03", "40P01", "40001")
 
 _serving = False
+
+
+class Busy(OperationalError):
+    """Others have waited for the write lock before, and still do."""
 
 
 def use_fixed_library() -> None:
@@ -76,6 +80,8 @@ def timeout(instead: float | None) -> float:
 
 def is_locked(error: BaseException) -> bool:
     """Whether `error` says that another held a lock, so that trying again may do."""
+    if isinstance(error, Busy):
+        return True
     cause = error.__cause__ if isinstance(error, DatabaseError) else error
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
@@ -156,12 +162,13 @@ class Patience:
             raw.set_busy_handler(self._wait)
         self._tell_sqlite()
 
-    def be(self, seconds: float | None = None) -> None:
-        """Wait for `seconds` from now on; as usual, if None."""
+    def be(self, seconds: float | None = None) -> float:
+        """Wait for `seconds` from now on; as usual, if None. How long that is."""
         wanted = self._usual if seconds is None else min(seconds, self._usual)
         if wanted != self._seconds:
             self._seconds = wanted
             self._tell_sqlite()
+        return wanted
 
     def _tell_sqlite(self) -> None:
         if self._raw is not None:
@@ -231,6 +238,7 @@ class CappedWrites:
 
     def __init__(self, patience: Patience, cap: Cap):
         self._patience, self._cap = patience, cap
+        self._until: float | None = None
 
     def __call__(
         self,
@@ -243,13 +251,40 @@ class CappedWrites:
         # Inside a transaction the lock is held already (BEGIN IMMEDIATE).
         if context["connection"].in_atomic_block or sql.startswith(_READING):
             return execute(sql, params, many, context)
-        self._patience.be(self._cap.enter(self))
+        if self._until is None:
+            with self.waiting():
+                return execute(sql, params, many, context)
+        # Some of its time is spent.
+        self._patience.be(max(0.0, self._until - time.monotonic()))
+        return execute(sql, params, many, context)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[float]:
+        """A place among those who wait: until when (of `time.monotonic`)."""
+        now = time.monotonic()
+        self._until = until = now + self._patience.be(self._cap.enter(self))
         wrote = True
         try:
-            return execute(sql, params, many, context)
+            yield until
         except DatabaseError as error:
             wrote = not is_locked(error)
             raise
         finally:
             self._cap.leave(self, wrote=wrote)
+            self._until = None
             self._patience.be()
+
+
+@contextlib.contextmanager
+def waiting(connection: BaseDatabaseWrapper) -> Iterator[float]:
+    """Wait for the write lock together with others, by the cap where there is one.
+
+    Gives until when (of `time.monotonic`); what is executed waits no longer either.
+    """
+    connection.ensure_connection()
+    for wrapper in connection.execute_wrappers:
+        if isinstance(wrapper, CappedWrites):
+            with wrapper.waiting() as until:
+                yield until
+            return
+    yield time.monotonic() + timeout(settings.SQLITE_BUSY_TIMEOUT)

@@ -3,14 +3,20 @@
 The same scenes, longer and measured: benchmarks/.
 """
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 
 import orjson
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Sum
 
 from benchmarks import blacklist_live, held_lock
 from feeds.models import Entry, Feed, PoolState, Vote
@@ -116,6 +122,75 @@ def test_50_equal_votes_of_one_client_at_once_count_once(three_workers, entry):
     assert {status for status, _ in answers} == {200}
     entry.refresh_from_db()
     assert (entry.up, entry.votes.count()) == (1, 1)
+
+
+def test_no_acknowledged_vote_is_lost_when_the_server_is_killed(entry):
+    entries = [entry, *(entry_number(entry.feed, number) for number in range(2, 9))]
+    stop, acknowledged = threading.Event(), []
+
+    def vote_on(voter):
+        for number in range(100_000):
+            if stop.is_set():
+                return
+            network = f"10.{voter}.{number // 250}.{number % 250 + 1}"
+            token = f"voter-{voter}-of-{number:020}"
+            with suppress(OSError, HTTPException):
+                status, _ = _vote(
+                    server, entries[number % 8], token=token, network=network
+                )
+                acknowledged.append(status)
+
+    with (
+        serving(
+            database_url=test_database_url(), workers=2, threads=4, NUM_PROXIES=1
+        ) as server,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        voting = [pool.submit(vote_on, voter) for voter in range(16)]
+        while len(acknowledged) < 200:
+            assert not any(one.done() for one in voting)
+            time.sleep(0.01)
+        # All at once: the master would start new workers.
+        os.killpg(server.process.pid, signal.SIGKILL)
+        stop.set()
+
+    assert set(acknowledged) <= {200, 503}
+    counted = Vote.objects.count()
+    # What was committed and not yet answered may be there, too.
+    assert 0 <= counted - acknowledged.count(200) <= 16
+    sums = Entry.objects.aggregate(up=Sum("up"))["up"]
+    assert (sums, Feed.objects.get().up, PoolState.objects.get().up) == (counted,) * 3
+
+
+def test_a_worker_that_is_told_to_stop_answers_what_it_has(entry):
+    with (
+        serving(
+            database_url=test_database_url(), workers=2, threads=4, NUM_PROXIES=1
+        ) as server,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        with transaction.atomic():
+            # On PostgreSQL the row is the lock, on SQLite the transaction.
+            Entry.objects.select_for_update().get()
+            votes = [
+                pool.submit(
+                    _vote,
+                    server,
+                    entry,
+                    token=f"waiting-voter-{number:020}",
+                    network=f"192.0.2.{number}",
+                )
+                for number in range(4)
+            ]
+            time.sleep(0.2)
+            server.process.terminate()
+            time.sleep(0.2)
+        answers = [future.result() for future in votes]
+
+    statuses = [status for status, _ in answers]
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) == Vote.objects.count()
+    assert Vote.objects.count() >= 1
 
 
 @pytest.mark.sqlite

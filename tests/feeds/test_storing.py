@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection, transaction
@@ -554,3 +555,62 @@ def test_rows_fit_both_databases(feed):
     store(feed, parsed(long))
     assert connection.vendor in ("sqlite", "postgresql")
     assert Entry.objects.get().title == "ü" * 500
+
+
+# Giving way
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """How long it gave way, instead of that."""
+    monkeypatch.setattr(storing, "_crowded_until", 0.0)
+    return []
+
+
+@pytest.fixture
+def write_at(pauses, monkeypatch, db):
+    """Write something; asked for, begun and ended at these times."""
+
+    def write_at(*times):
+        clock = SimpleNamespace(
+            monotonic=iter(times).__next__, sleep=lambda seconds: pauses.append(seconds)
+        )
+        monkeypatch.setattr(storing, "time", clock)
+        with storing.giving_way():
+            pass
+
+    return write_at
+
+
+def test_who_met_no_other_writer_does_not_pause(pauses, write_at):
+    write_at(10.0, 10.0005, 10.3)
+    assert pauses == []
+
+
+def test_who_waited_to_begin_gives_way_for_as_long_as_it_wrote(pauses, write_at):
+    write_at(10.0, 10.01, 10.31)
+    assert pauses == [pytest.approx(0.3)]
+
+
+def test_it_gives_way_a_while_longer_and_then_no_more(pauses, write_at):
+    write_at(10.0, 10.01, 10.02)
+    write_at(11.0, 11.0001, 11.2)
+    write_at(12.5, 12.5001, 12.6)
+    assert pauses == [pytest.approx(0.01), pytest.approx(0.2, abs=0.001)]
+
+
+def test_it_never_gives_way_for_more_than_a_second(pauses, write_at):
+    write_at(10.0, 10.01, 40.0)
+    assert pauses == [1.0]
+
+
+def test_what_failed_is_rolled_back_and_does_not_pause(pauses, db):
+    def fail():
+        with storing.giving_way():
+            add("https://blog.example/feed")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert not Feed.objects.exists()
+    assert pauses == []
