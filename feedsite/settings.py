@@ -191,6 +191,7 @@ CORS_ALLOW_HEADERS = [
 CORS_EXPOSE_HEADERS = ["ETag", "Retry-After"]
 
 # Readers.
+DOOR = ENV.door
 RENDERED_ENTRIES = ENV.rendered_entries
 VOTES_PER_ENTRY_PER_DAY = ENV.votes_per_entry_per_day
 VOTES_PER_HOUR = ENV.votes_per_hour
