@@ -2,6 +2,8 @@
 
 import http.client
 import logging
+import subprocess
+import sys
 from functools import partial
 from random import Random
 from unittest import mock
@@ -22,7 +24,7 @@ from blacklist import cache
 from feeds import door, picking
 from feedsite import monitoring
 from tests.feeds.rows import TOKEN, block, make_entries, make_feed, read_pool
-from tests.serving import serving
+from tests.serving import ROOT, clean_environ, serving
 
 RANDOM = "/api/v1/entries/random/"
 MOST = ",".join(str(number) for number in range(200))
@@ -225,12 +227,15 @@ def test_under_https_only_what_is_secure_is_answered(site, settings, proxies, sa
     assert ("Strict-Transport-Security" in dict(headers)) == secure
 
 
-def test_secure_and_plain_do_not_share_headers(site, settings):
+@pytest.mark.parametrize("redirect", [False, True])
+def test_no_kind_gets_the_headers_of_another(site, settings, redirect):
     settings.SECURE_HSTS_SECONDS = 60
+    settings.SECURE_SSL_REDIRECT = redirect
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     both = Both()
-    for scheme in ("http", "https", "http"):
-        _, by_the_door = both.compare(**{"wsgi.url_scheme": scheme})
-        assert by_the_door
+    for case in [*BY_THE_DOOR.values(), *BY_DJANGO.values()]:
+        both.compare(**case)
+        both.compare(**case | {"HTTP_X_FORWARDED_PROTO": "https"})
 
 
 @pytest.mark.parametrize("host", ["a.example.org", "example.org:1", "b.example.org."])
@@ -399,7 +404,7 @@ def test_whatever_is_asked_both_answer_alike(site, query, headers):
 
 
 @pytest.mark.parametrize("opened", ["true", "false"])
-def test_a_real_server_has_it_unless_it_is_taken_out(opened):
+def test_a_real_server_counts_and_answers_with_and_without_it(opened):
     with serving(workers=1, DOOR=opened) as server:
         address = urlsplit(server.base_url)
         asker = http.client.HTTPConnection(address.hostname, address.port)
@@ -416,6 +421,22 @@ def test_a_real_server_has_it_unless_it_is_taken_out(opened):
     assert names[0] == names[1] == names[2]
     line = 'feedsite_requests_total{method="GET",route="entry-random",status="200"} 3.0'
     assert line in metrics
+
+
+@pytest.mark.parametrize(
+    ("setting", "served"), [("true", "Door"), ("false", "WSGIHandler")]
+)
+def test_a_setting_takes_it_out(tmp_path, setting, served):
+    show = "from feedsite import wsgi; print(type(wsgi.application).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", show],
+        cwd=ROOT,
+        env=clean_environ(FEEDSITE_DATA=tmp_path, DOOR=setting),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == served
 
 
 def test_the_address_is_the_apis():
