@@ -43,7 +43,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "feedsite.api.ApiMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "feedsite.policy.PolicyMiddleware",
     "feedsite.accounts.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "feedsite.accounts.CsrfViewMiddleware",
