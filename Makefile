@@ -53,6 +53,7 @@ bench: .venv/dev $(PEERS)/.venv/peers
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.held_lock
 	$(BIN)/python -m benchmarks.votes
+	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.blacklist_live
 	$(BIN)/python -m benchmarks.blacklist_reload
 	$(BIN)/python -m benchmarks.blacklist_import

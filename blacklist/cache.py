@@ -340,10 +340,15 @@ def without(origin: str, hosts: Iterable[str]) -> Rules:
 _copy = _Copy()
 
 
+def is_fresh() -> bool:
+    """Whether `current` asks the database nothing now."""
+    return _copy.loaded and time.monotonic() < _copy.compare_at
+
+
 def current() -> Rules:
     """The rules as this process knows them; never raises for the database."""
     # Until the first load is done all wait for it: nothing is known before.
-    if not _copy.loaded or time.monotonic() >= _copy.compare_at:
+    if not is_fresh():
         _copy.compare()
     return _copy.rules
 

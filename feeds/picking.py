@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from random import Random, SystemRandom
+from random import Random
 
 import orjson
 from django.db import close_old_connections, connection
@@ -33,8 +33,8 @@ _REST_BUILDS = 10
 _VIEWS = 32
 _ALL = Filter()
 
-# Asked of the system: no two workers draw alike, forked or not.
-_RNG = SystemRandom()
+# Seeded by the system, and again in a child (below): no two workers draw alike.
+_RNG = Random()  # noqa: S311 - what is drawn next is no secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,14 @@ class Snapshot:
                     views = self._views = _Views(self.pool, blocked, version)
         return views.get(wanted)
 
+    @property
+    def is_rendered(self) -> bool:
+        """Whether its entries are held as JSON, not only where they are."""
+        return bool(self._rendered.ends)
+
     def entries(self, places: Sequence[int]) -> list[bytes]:
         """The entries at these places of the pool, as JSON."""
-        if self._rendered.ends:
+        if self.is_rendered:
             return [self._rendered.at(place) for place in places]
         ids = [self.pool.ids[place] for place in places]
         rows = Entry.objects.filter(pk__in=ids).values_list(*rendering.ENTRY_FIELDS)
@@ -130,6 +135,12 @@ def pick(
         view.size,
         b"true" if len(entries) < request.count else b"false",
     )
+
+
+def is_in_memory() -> bool:
+    """Whether a pick without a token asks the database nothing now."""
+    snapshot = _held.snapshot
+    return snapshot is not None and snapshot.is_rendered and cache.is_fresh()
 
 
 def current() -> Snapshot:
@@ -310,6 +321,7 @@ _keeper: _Keeper | None = None
 def _after_fork() -> None:
     # It may have been held by a thread that this process does not have.
     _held.lock = threading.Lock()
+    _RNG.seed()
 
 
 os.register_at_fork(after_in_child=_after_fork)

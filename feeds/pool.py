@@ -297,6 +297,8 @@ def _draw(
 
     `weights` are summed up from `first`; at least one place is not gone.
     """
+    if not gone:
+        return bisect_right(weights, rng.random() * weights[end - 1], first, end - 1)
     spans = [(weights[at - 1] if at > first else 0.0, weights[at]) for at in gone]
     point = rng.random() * (weights[end - 1] - sum(b - a for a, b in spans))
     # As if what is gone were cut out, and the rest pushed together.

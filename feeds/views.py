@@ -106,7 +106,9 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
     )
     @action(detail=False)
     def random(self, request: Request) -> HttpResponse:
-        query = _parameters(RandomSerializer, request)
+        # Without parameters, as the extension calls: no form to fill in.
+        asked = request.query_params
+        query = _parameters(RandomSerializer, request) if asked else {}
         wanted = picking.PickRequest(**query, token=_token(request))
         return HttpResponse(
             picking.pick(wanted),

@@ -36,7 +36,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
-from feedsite import sqlite
+from feedsite import accounts, sqlite
 
 MAX_BODY = 16 * 1024  # bytes
 _MAX_DEPTH = 20  # nothing of ours nests deeper; repr() of 1,000 levels fails
@@ -306,15 +306,13 @@ class OpenMiddleware:
     from its cookie, never set.
     """
 
-    _WITH_SESSION = ("/api/v1/feeds/", "/api/v1/blacklist/")
-
     def __init__(self, get_response: _Handler) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not _is_api(request):
             return self.get_response(request)
-        if not request.path_info.startswith(self._WITH_SESSION):
+        if not accounts.matter(request):
             request.META.pop("HTTP_COOKIE", None)
         response = self.get_response(request)
         response.cookies.clear()

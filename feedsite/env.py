@@ -40,6 +40,7 @@ class Environment:
     admin_path: str = "admin/"
     debug: bool = False
     log_level: str = "INFO"
+    door: bool = True
     sqlite_synchronous: str = "NORMAL"
     sqlite_busy_timeout: float | None = None
     sqlite_cache_kib: int = 65536
@@ -255,6 +256,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "ADMIN_PATH": _url_path,
     "DEBUG": _boolean,
     "LOG_LEVEL": _OneOf(*_LEVELS),
+    "DOOR": _boolean,
     "SQLITE_SYNCHRONOUS": _OneOf(*_SYNCHRONOUS),
     "SQLITE_BUSY_TIMEOUT": _Number(float, 0, 3600),
     "SQLITE_CACHE_KIB": _Number(int, 64, 16_777_216),

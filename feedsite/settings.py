@@ -43,12 +43,12 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "feedsite.api.ApiMiddleware",
-    "csp.middleware.CSPMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "feedsite.policy.PolicyMiddleware",
+    "feedsite.accounts.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "feedsite.accounts.CsrfViewMiddleware",
+    "feedsite.accounts.AuthenticationMiddleware",
+    "feedsite.accounts.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "feedsite.api.LockedDatabaseMiddleware",
 ]
@@ -191,6 +191,7 @@ CORS_ALLOW_HEADERS = [
 CORS_EXPOSE_HEADERS = ["ETag", "Retry-After"]
 
 # Readers.
+DOOR = ENV.door
 RENDERED_ENTRIES = ENV.rendered_entries
 VOTES_PER_ENTRY_PER_DAY = ENV.votes_per_entry_per_day
 VOTES_PER_HOUR = ENV.votes_per_hour

@@ -1,5 +1,6 @@
 """The random choice from a real database, and the JSON of an entry."""
 
+import multiprocessing
 import os
 import threading
 import time
@@ -445,6 +446,19 @@ def test_a_token_shows_its_own_votes(three_entries, both_ways):
         entry.pk: value for entry, value in zip(three_entries, (1, -1, 0), strict=True)
     }
     assert {e["my_vote"] for e in pick(count=3)["results"]} == {None}
+
+
+def test_no_two_workers_draw_alike():
+    drawn = set()
+    for _ in range(3):
+        # As gunicorn makes them: by fork, from one and the same parent.
+        with multiprocessing.get_context("fork").Pool(1) as worker:
+            drawn.add(worker.apply(_drawn_next))
+    assert len(drawn) == 3
+
+
+def _drawn_next():
+    return picking._RNG.random()
 
 
 # How fresh it is

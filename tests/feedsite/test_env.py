@@ -29,6 +29,7 @@ GOOD = {
     "ADMIN_PATH": ("/back/door", "back/door/"),
     "DEBUG": ("true", True),
     "LOG_LEVEL": ("warning", "WARNING"),
+    "DOOR": ("false", False),
     "SQLITE_SYNCHRONOUS": ("full", "FULL"),
     "SQLITE_BUSY_TIMEOUT": ("0.5", 0.5),
     "SQLITE_CACHE_KIB": ("2000", 2000),
