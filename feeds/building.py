@@ -32,7 +32,7 @@ _LAW_FIELDS = ("feed_id", "published_at", "id", "up", "down", "host", "language"
 
 _CHILD = "import django; django.setup(); from feeds import building; building.serve{}"
 # Of what a pool holds the tuples of texts; the rest are columns.
-_NAMES = ("hosts", "languages", "categories")
+_NAMES = ("languages", "categories")
 _REQUEST = b"build"
 _MESSAGE = 1000  # bytes
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
 from random import Random, SystemRandom
 
 import orjson
@@ -30,7 +29,9 @@ REBUILD_AFTER = 600.0
 _LONGEST_REST = 40.0
 _REST_BUILDS = 10
 
-_VIEWS = 32
+# Of the views of a snapshot that are kept: numbers of some 8 bytes, and filters.
+_VIEW_NUMBERS = 1_000_000
+_VIEWS = 1_000
 _ALL = Filter()
 
 # Asked of the system: no two workers draw alike, forked or not.
@@ -70,6 +71,14 @@ class Snapshot:
         self._views: _Views | None = None
         self._lock = threading.Lock()
 
+    def follow(self, before: "Snapshot", rules: cache.Rules) -> None:
+        """Take over what the snapshot before knows of the blacklist."""
+        version, views = rules.version, before._views
+        if views is not None and views.version == version:
+            known = dict(zip(before.pool.hosts(), views.blocked, strict=True))
+            blocked = self.pool.blocked(rules.blocks, known)
+            self._views = _Views(self.pool, blocked, version)
+
     def view(self, rules: cache.Rules, wanted: Filter) -> View:
         """What the filter and the rules leave; an edit of these counts at once."""
         # Read before any host is asked for: an edit meanwhile makes another one.
@@ -99,16 +108,39 @@ class _Views:
 
     def __init__(self, pool: Pool, blocked: bytes, version: object) -> None:
         self.version = version
-        self._make = partial(pool.view, blocked)
-        self._kept = lru_cache(_VIEWS)(self._make)
+        self.blocked = blocked
+        self._pool = pool
         # Kept for itself: no number of other filters pushes it out.
-        self._all = self._make(_ALL)
+        self._all = pool.view(blocked, _ALL)
+        # The one that was last asked for comes last.
+        self._kept: dict[Filter, View] = {}
+        self._room = _VIEW_NUMBERS
+        self._lock = threading.Lock()
 
     def get(self, wanted: Filter) -> View:
         if wanted == _ALL:
             return self._all
-        # One feed is soon looked at, and must not push out what took longer.
-        return self._kept(wanted) if wanted.feed is None else self._make(wanted)
+        if wanted.feed is not None:
+            # Soon looked at, and must not push out what took longer.
+            return self._pool.view(self.blocked, wanted)
+        with self._lock:
+            view = self._kept.pop(wanted, None)
+            if view is not None:
+                self._kept[wanted] = view
+                return view
+        view = self._pool.view(self.blocked, wanted)
+        with self._lock:
+            self._keep(wanted, view)
+        return view
+
+    def _keep(self, wanted: Filter, view: View) -> None:
+        if wanted in self._kept:
+            return
+        self._kept[wanted] = view
+        self._room -= view.numbers()
+        while len(self._kept) > 1 and (self._room < 0 or len(self._kept) > _VIEWS):
+            oldest = next(iter(self._kept))
+            self._room += self._kept.pop(oldest).numbers()
 
 
 def pick(
@@ -195,7 +227,7 @@ def _up_to_date() -> Snapshot:
 def removal(origin: str) -> hooks.Removal:
     """What of the pool would be shown again if the rules of an origin went."""
     now, pool = cache.current(), _up_to_date().pool
-    decided = {host for host in pool.hosts if now.verdict(host)}
+    decided = {host for host in pool.hosts() if now.verdict(host)}
     rest = cache.without(origin, decided)
     hides = pool.blocked(now.blocks)
     left = pool.blocked(
@@ -247,9 +279,11 @@ class _Held:
             if only_if_missing and self.snapshot is not None:
                 return self.snapshot
             began = time.monotonic()
-            snapshot = Snapshot(build())
+            snapshot, rules = Snapshot(build()), cache.current()
             # It looks at every host: not in the first request that draws from it.
-            snapshot.view(cache.current(), _ALL)
+            if self.snapshot is not None:
+                snapshot.follow(self.snapshot, rules)
+            snapshot.view(rules, _ALL)
             # A reader has the old one or the new one, never some of each.
             self.snapshot = snapshot
             self.right_at, self.built_at = began, time.monotonic()
