@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from random import Random, SystemRandom
 
 import orjson
@@ -16,6 +17,7 @@ from django.db import close_old_connections, connection
 
 from blacklist import cache, domains, hooks
 from feeds import building, feedback, rendering
+from feeds.builder import Builder
 from feeds.models import Entry
 from feeds.pool import Filter, Pool, View
 
@@ -67,6 +69,7 @@ class Snapshot:
     def __init__(self, built: building.Built) -> None:
         self.pool = built.pool
         self.version = built.version
+        self.began = built.began
         self._rendered = built.rendered
         self._views: _Views | None = None
         self._lock = threading.Lock()
@@ -278,30 +281,34 @@ class _Held:
         with self.lock:
             if only_if_missing and self.snapshot is not None:
                 return self.snapshot
-            began = time.monotonic()
-            snapshot, rules = Snapshot(build()), cache.current()
+            built = build()
+            snapshot, rules = Snapshot(built), cache.current()
             # It looks at every host: not in the first request that draws from it.
             if self.snapshot is not None:
                 snapshot.follow(self.snapshot, rules)
             snapshot.view(rules, _ALL)
             # A reader has the old one or the new one, never some of each.
             self.snapshot = snapshot
-            self.right_at, self.built_at = began, time.monotonic()
-            self.build_took = self.built_at - began
+            self.right_at, self.built_at = built.began, built.ended
+            self.build_took = built.ended - built.began
             return snapshot
 
-    def follow(self, build: Callable[[], building.Built] = building.build) -> None:
+    def follow(self, builder: Builder | None = None) -> None:
         """Build again if the pool has changed, or after a while in any case."""
         if self.snapshot is None:
-            # Here and now: requests are waiting for it.
-            self.build(only_if_missing=True)
+            # Here and now, unless others have one: requests are waiting for it.
+            there = builder is not None and builder.is_there()
+            build = builder.build if builder and there else building.build
+            self.build(build, only_if_missing=True)
             return
         now = time.monotonic()
         age = now - self.built_at
         changed = self.snapshot.version != building.version()
         rest = min(_REST_BUILDS * self.build_took, _LONGEST_REST)
         if age >= REBUILD_AFTER or (changed and age >= rest):
-            self.build(build)
+            # What another worker had built since will do as well.
+            newer = builder and partial(builder.build, self.snapshot.began)
+            self.build(newer or building.build)
         elif not changed:
             self.right_at = now
 
@@ -310,7 +317,7 @@ class _Keeper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="picking", daemon=True)
         self._stopped = threading.Event()
-        self._builder = building.Builder()
+        self._builder = Builder()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -323,7 +330,7 @@ class _Keeper(threading.Thread):
         failing = False
         while not self._stopped.is_set():
             try:
-                _held.follow(self._builder.build)
+                _held.follow(self._builder)
                 failing = False
             except Exception:
                 # Once, and not at every tick for as long as it lasts.

@@ -16,6 +16,7 @@ from blacklist import cache
 from blacklist.domains import RuleSpec
 from blacklist.models import BlacklistedDomain
 from feeds import building, feedback, picking, rendering
+from feeds.builder import Builder
 from feeds.models import Category, Entry, PoolState
 from feeds.picking import PickRequest
 from tests import processes
@@ -611,13 +612,28 @@ def test_a_thread_keeps_the_snapshot_right(monkeypatch):
     entry_number(entry.feed, 2)
     PoolState.touch()
     wait_until(lambda: picking.status().entries == 2)
-    # All but the first are built in a child, so that the threads here go on.
+    # All but the first are built by another process, so that the threads here go on.
     assert len(processes.descendants(os.getpid()) - before) == 1
     picking.stop()
-    assert processes.descendants(os.getpid()) == before
     assert not thread.is_alive()
+    wait_until(lambda: processes.descendants(os.getpid()) == before)
     picking.start()
     assert picking._keeper is not thread
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_starts_takes_what_another_had_built(monkeypatch):
+    monkeypatch.setattr(picking, "TICK", 0.02)
+    monkeypatch.setenv("DATABASE_URL", test_database_url())
+    entry_number(feed_number())
+    with Builder() as other:
+        built = other.build()
+        picking.start()
+        wait_until(lambda: picking.status().loaded)
+        assert picking.current().began == built.began
+        # It counts as being as old as it is.
+        assert picking._held.built_at == built.ended
+    picking.stop()
 
 
 @pytest.mark.django_db(transaction=True)
