@@ -51,6 +51,7 @@ fuzz: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.fairness
+	$(BIN)/python -m benchmarks.pool
 	$(BIN)/python -m benchmarks.held_lock
 	$(BIN)/python -m benchmarks.blacklist_live
 	$(BIN)/python -m benchmarks.blacklist_reload
