@@ -58,6 +58,11 @@ def version() -> int:
     return _state()[0]
 
 
+def renders_ahead() -> bool:
+    """Whether the pool is so small that its entries are rendered with it."""
+    return Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES
+
+
 def build() -> Built:
     """Read it here and now."""
     began = time.monotonic()
@@ -66,7 +71,7 @@ def build() -> Built:
     site = ranking.site_rate(up, down)
     builder, rendered = PoolBuilder(), Rendered()
     columns: tuple[str, ...] = _LAW_FIELDS
-    if Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES:
+    if renders_ahead():
         columns += rendering.ENTRY_FIELDS
     for feeds in _feeds():
         rows = _entries_of(feeds, columns)

@@ -296,9 +296,10 @@ class _Held:
     def follow(self, builder: Builder | None = None) -> None:
         """Build again if the pool has changed, or after a while in any case."""
         if self.snapshot is None:
-            # Here and now, unless others have one: requests are waiting for it.
-            there = builder is not None and builder.is_there()
-            build = builder.build if builder and there else building.build
+            # Requests are waiting for it: a small one is read here before a builder
+            # has started. A large one is read once for all, and not by each worker.
+            large = builder and (builder.is_there() or not building.renders_ahead())
+            build = builder.build if builder and large else building.build
             self.build(build, only_if_missing=True)
             return
         now = time.monotonic()
