@@ -51,6 +51,8 @@ fuzz: .venv/dev
 
 bench: .venv/dev $(PEERS)/.venv/peers
 	$(BIN)/python -m benchmarks.parsing
+	$(BIN)/python -m benchmarks.fairness
+	$(BIN)/python -m benchmarks.pool
 	$(BIN)/python -m benchmarks.held_lock
 	$(BIN)/python -m benchmarks.votes
 	$(BIN)/python -m benchmarks.layers

@@ -1,44 +1,25 @@
-"""The pool as the database holds it now: read in this process, or in a child.
-
-However much the child reads, the threads of a server that it reads for go on: it has
-an interpreter of its own, and is nicer than they are.
-"""
+"""The pool as the database holds it now."""
 
 import itertools
 import math
-import os
-import socket
-import subprocess
-import sys
+import time
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import close_old_connections
 
 from blacklist import packed
-from feeds import mapped, niceness, ranking, rendering
+from feeds import mapped, ranking, rendering
 from feeds.models import Entry, Feed, PoolState
 from feeds.pool import Pool, PoolBuilder, PoolEntry
 
-_ROOT = Path(__file__).parent.parent
 _FEEDS_AT_ONCE = 200
 # What the law and the filters ask of an entry; the first three set its place.
 _LAW_FIELDS = ("feed_id", "published_at", "id", "up", "down", "host", "language")
-
-_CHILD = "import django; django.setup(); from feeds import building; building.serve{}"
 # Of what a pool holds the tuples of texts; the rest are columns.
-_NAMES = ("hosts", "languages", "categories")
-_REQUEST = b"build"
-_MESSAGE = 1000  # bytes
-
-
-class BuildError(Exception):
-    """The child did not build; the message says why."""
+_NAMES = ("languages", "categories")
 
 
 class Rendered:
@@ -62,11 +43,14 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A pool; what of it is rendered: all or nothing; and which version it is of."""
+    """A pool; what of it is rendered: all or nothing; which version it is of; and
+    when it was read, in seconds of the machine's monotonic clock."""
 
     pool: Pool
     rendered: Rendered
     version: int
+    began: float
+    ended: float
 
 
 def version() -> int:
@@ -74,14 +58,20 @@ def version() -> int:
     return _state()[0]
 
 
+def renders_ahead() -> bool:
+    """Whether the pool is so small that its entries are rendered with it."""
+    return Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES
+
+
 def build() -> Built:
     """Read it here and now."""
+    began = time.monotonic()
     # The version first: what changes while this reads is read again after.
     version, up, down = _state()
     site = ranking.site_rate(up, down)
     builder, rendered = PoolBuilder(), Rendered()
     columns: tuple[str, ...] = _LAW_FIELDS
-    if Entry.objects.eligible().count() <= settings.RENDERED_ENTRIES:
+    if renders_ahead():
         columns += rendering.ENTRY_FIELDS
     for feeds in _feeds():
         rows = _entries_of(feeds, columns)
@@ -94,106 +84,25 @@ def build() -> Built:
             if columns is not _LAW_FIELDS:
                 for row in own:
                     rendered.add(rendering.entry_bytes(row[len(_LAW_FIELDS) :]))
-    return Built(builder.done(), rendered, version)
+    return Built(builder.done(), rendered, version, began, time.monotonic())
 
 
-class Builder:
-    """A child that builds for this process, started when it is asked to.
-
-    It ends by itself when it was not asked for `idle` seconds: until then it keeps
-    some 50 MB. Use it as `with Builder() as builder`, in one thread.
-    """
-
-    def __init__(self, idle: float = 60.0) -> None:
-        self._idle = idle
-        self._child: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "Builder":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def build(self) -> Built:
-        """As `build()`; BuildError if the child fails or dies. The next one is new."""
-        if self._child is not None and self._child.poll() is not None:
-            self.close()
-        if self._child is None:
-            self._start()
-        try:
-            self._socket.sendall(_REQUEST)
-            message, descriptors, _, _ = socket.recv_fds(self._socket, _MESSAGE, 1)
-        except OSError as error:
-            self.close()
-            raise BuildError("The child that builds the pool died.") from error
-        if descriptors:
-            return _mapped(descriptors[0])
-        if not message:
-            self.close()
-        raise BuildError(message.decode() or "The child that builds the pool died.")
-
-    def close(self) -> None:
-        """End the child; from another thread, too, while it builds."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            self._child = None
-            self._socket.close()
-
-    def _start(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            arguments = theirs.fileno(), self._idle
-            self._child = subprocess.Popen(  # noqa: S603
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    _CHILD.format(arguments),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.fspath(_ROOT)},
-                # Once this process is gone, so is the other end of the socket.
-                start_new_session=True,
-            )
-
-
-def serve(descriptor: int, idle: float) -> None:
-    """The child itself: it builds whenever it is asked to through this socket, until
-    it is not for `idle` seconds, or never again."""
-    os.nice(niceness.NICE)
-    niceness.weigh_session()
-    with socket.socket(fileno=descriptor) as asked, suppress(TimeoutError):
-        asked.settimeout(idle)
-        while asked.recv(len(_REQUEST)):
-            try:
-                written = _write(build())
-            except Exception as error:  # noqa: BLE001 - told, and logged over there
-                message = f"{type(error).__name__}: {error}".encode()
-                asked.sendall(message[:_MESSAGE])
-            else:
-                socket.send_fds(asked, [b"built"], [written])
-                os.close(written)
-            finally:
-                # PostgreSQL's pool gets its connection back; SQLite's stays open.
-                close_old_connections()
-
-
-def _write(built: Built) -> int:
+def write(built: Built) -> int:
+    """The descriptor of a file with it, for another process."""
     columns: dict[str, Any] = {}
     names: dict[str, Any] = {}
     for name in Pool.__slots__:
         (names if name in _NAMES else columns)[name] = getattr(built.pool, name)
     columns |= {"text": built.rendered.text, "ends": built.rendered.ends}
-    return mapped.write(columns, [names, built.version])
+    return mapped.write(columns, [names, built.version, built.began, built.ended])
 
 
-def _mapped(descriptor: int) -> Built:
-    columns, (names, version) = mapped.read(descriptor)
+def read(descriptor: int) -> Built:
+    """What `write` wrote, mapped and not copied; it closes the descriptor."""
+    columns, (names, version, began, ended) = mapped.read(descriptor)
     rendered = Rendered(columns.pop("text"), columns.pop("ends"))
     columns |= {name: tuple(held) for name, held in names.items()}
-    return Built(Pool(**columns), rendered, version)
+    return Built(Pool(**columns), rendered, version, began, ended)
 
 
 def _state() -> tuple[int, int, int]:

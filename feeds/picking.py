@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from random import Random
 
 import orjson
@@ -17,6 +17,7 @@ from django.db import close_old_connections, connection
 
 from blacklist import cache, domains, hooks
 from feeds import building, feedback, rendering
+from feeds.builder import Builder
 from feeds.models import Entry
 from feeds.pool import Filter, Pool, View
 
@@ -30,7 +31,9 @@ REBUILD_AFTER = 600.0
 _LONGEST_REST = 40.0
 _REST_BUILDS = 10
 
-_VIEWS = 32
+# Of the views of a snapshot that are kept: numbers of some 8 bytes, and filters.
+_VIEW_NUMBERS = 1_000_000
+_VIEWS = 1_000
 _ALL = Filter()
 
 # Seeded by the system, and again in a child (below): no two workers draw alike.
@@ -66,9 +69,18 @@ class Snapshot:
     def __init__(self, built: building.Built) -> None:
         self.pool = built.pool
         self.version = built.version
+        self.began = built.began
         self._rendered = built.rendered
         self._views: _Views | None = None
         self._lock = threading.Lock()
+
+    def follow(self, before: "Snapshot", rules: cache.Rules) -> None:
+        """Take over what the snapshot before knows of the blacklist."""
+        version, views = rules.version, before._views
+        if views is not None and views.version == version:
+            known = dict(zip(before.pool.hosts(), views.blocked, strict=True))
+            blocked = self.pool.blocked(rules.blocks, known)
+            self._views = _Views(self.pool, blocked, version)
 
     def view(self, rules: cache.Rules, wanted: Filter) -> View:
         """What the filter and the rules leave; an edit of these counts at once."""
@@ -104,16 +116,39 @@ class _Views:
 
     def __init__(self, pool: Pool, blocked: bytes, version: object) -> None:
         self.version = version
-        self._make = partial(pool.view, blocked)
-        self._kept = lru_cache(_VIEWS)(self._make)
+        self.blocked = blocked
+        self._pool = pool
         # Kept for itself: no number of other filters pushes it out.
-        self._all = self._make(_ALL)
+        self._all = pool.view(blocked, _ALL)
+        # The one that was last asked for comes last.
+        self._kept: dict[Filter, View] = {}
+        self._room = _VIEW_NUMBERS
+        self._lock = threading.Lock()
 
     def get(self, wanted: Filter) -> View:
         if wanted == _ALL:
             return self._all
-        # One feed is soon looked at, and must not push out what took longer.
-        return self._kept(wanted) if wanted.feed is None else self._make(wanted)
+        if wanted.feed is not None:
+            # Soon looked at, and must not push out what took longer.
+            return self._pool.view(self.blocked, wanted)
+        with self._lock:
+            view = self._kept.pop(wanted, None)
+            if view is not None:
+                self._kept[wanted] = view
+                return view
+        view = self._pool.view(self.blocked, wanted)
+        with self._lock:
+            self._keep(wanted, view)
+        return view
+
+    def _keep(self, wanted: Filter, view: View) -> None:
+        if wanted in self._kept:
+            return
+        self._kept[wanted] = view
+        self._room -= view.numbers()
+        while len(self._kept) > 1 and (self._room < 0 or len(self._kept) > _VIEWS):
+            oldest = next(iter(self._kept))
+            self._room += self._kept.pop(oldest).numbers()
 
 
 def pick(
@@ -206,7 +241,7 @@ def _up_to_date() -> Snapshot:
 def removal(origin: str) -> hooks.Removal:
     """What of the pool would be shown again if the rules of an origin went."""
     now, pool = cache.current(), _up_to_date().pool
-    decided = {host for host in pool.hosts if now.verdict(host)}
+    decided = {host for host in pool.hosts() if now.verdict(host)}
     rest = cache.without(origin, decided)
     hides = pool.blocked(now.blocks)
     left = pool.blocked(
@@ -257,28 +292,35 @@ class _Held:
         with self.lock:
             if only_if_missing and self.snapshot is not None:
                 return self.snapshot
-            began = time.monotonic()
-            snapshot = Snapshot(build())
+            built = build()
+            snapshot, rules = Snapshot(built), cache.current()
             # It looks at every host: not in the first request that draws from it.
-            snapshot.view(cache.current(), _ALL)
+            if self.snapshot is not None:
+                snapshot.follow(self.snapshot, rules)
+            snapshot.view(rules, _ALL)
             # A reader has the old one or the new one, never some of each.
             self.snapshot = snapshot
-            self.right_at, self.built_at = began, time.monotonic()
-            self.build_took = self.built_at - began
+            self.right_at, self.built_at = built.began, built.ended
+            self.build_took = built.ended - built.began
             return snapshot
 
-    def follow(self, build: Callable[[], building.Built] = building.build) -> None:
+    def follow(self, builder: Builder | None = None) -> None:
         """Build again if the pool has changed, or after a while in any case."""
         if self.snapshot is None:
-            # Here and now: requests are waiting for it.
-            self.build(only_if_missing=True)
+            # Requests are waiting for it: a small one is read here before a builder
+            # has started. A large one is read once for all, and not by each worker.
+            large = builder and (builder.is_there() or not building.renders_ahead())
+            build = builder.build if builder and large else building.build
+            self.build(build, only_if_missing=True)
             return
         now = time.monotonic()
         age = now - self.built_at
         changed = self.snapshot.version != building.version()
         rest = min(_REST_BUILDS * self.build_took, _LONGEST_REST)
         if age >= REBUILD_AFTER or (changed and age >= rest):
-            self.build(build)
+            # What another worker had built since will do as well.
+            newer = builder and partial(builder.build, self.snapshot.began)
+            self.build(newer or building.build)
         elif not changed:
             self.right_at = now
 
@@ -287,7 +329,7 @@ class _Keeper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="picking", daemon=True)
         self._stopped = threading.Event()
-        self._builder = building.Builder()
+        self._builder = Builder()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -300,7 +342,7 @@ class _Keeper(threading.Thread):
         failing = False
         while not self._stopped.is_set():
             try:
-                _held.follow(self._builder.build)
+                _held.follow(self._builder)
                 failing = False
             except Exception:
                 # Once, and not at every tick for as long as it lasts.

@@ -17,10 +17,11 @@ from blacklist import cache
 from blacklist.domains import RuleSpec
 from blacklist.models import BlacklistedDomain
 from feeds import building, feedback, picking, rendering
+from feeds.builder import Builder
 from feeds.models import Category, Entry, PoolState
 from feeds.picking import PickRequest
 from tests import processes
-from tests.feeds.rows import entry_number, feed_number
+from tests.feeds.rows import block, entry_number, feed_number
 from tests.serving import test_database_url
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
@@ -435,6 +436,57 @@ def test_the_views_of_a_snapshot_are_kept(three_entries, monkeypatch):
     assert len(made) == 206
 
 
+def test_of_the_views_those_last_asked_for_are_kept(three_entries, monkeypatch):
+    monkeypatch.setattr(picking, "_VIEWS", 3)
+    made = []
+    view = picking.Pool.view
+    monkeypatch.setattr(
+        picking.Pool, "view", lambda *args: made.append(args[2]) or view(*args)
+    )
+    for days in (1, 2, 3, 1, 4, 1, 3, 2):
+        pick(max_age_days=days)
+    asked = [(NOW.replace(second=0) - timedelta(days=d)) for d in (1, 2, 3, 4, 2)]
+    assert [f.since for f in made[1:]] == [int(when.timestamp()) for when in asked]
+
+
+def test_large_views_leave_room_for_fewer(three_entries, monkeypatch):
+    for number in range(2, 12):
+        entry_number(feed_number(number), language="de", published_at=NOW)
+    made = []
+    view = picking.Pool.view
+    monkeypatch.setattr(
+        picking.Pool, "view", lambda *args: made.append(args[2]) or view(*args)
+    )
+    # There is room for one of 10 feeds, each a weight and a number, not for two.
+    monkeypatch.setattr(picking, "_VIEW_NUMBERS", 30)
+    for _ in range(2):
+        pick(language="de"), pick(language="de")
+        pick(max_age_days=9), pick(max_age_days=9)
+    assert [f.language for f in made] == ["", "de", "", "de", ""]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_new_snapshot_asks_only_for_the_hosts_that_are_new(
+    three_entries, edited, monkeypatch
+):
+    block("bad.example")
+    entry_number(feed_number(2, host="bad.example"))
+    assert len(ids()) == 3
+    entry_number(feed_number(3, host="sub.bad.example"))
+    entry_number(feed_number(4))
+    if edited:
+        block("site1.example")
+    asked = []
+    blocks = cache.Rules.blocks
+    monkeypatch.setattr(
+        cache.Rules, "blocks", lambda rules, h: asked.append(h) or blocks(rules, h)
+    )
+    picking.refresh()
+    new = ["sub.bad.example", "site4.example"]
+    assert asked == (["site1.example", "bad.example", *new] if edited else new)
+    assert len(ids()) == (1 if edited else 4)
+
+
 # Own votes
 
 
@@ -552,7 +604,7 @@ def test_status_asks_the_database_nothing(three_entries, django_assert_num_queri
 # The thread
 
 
-def wait_until(true, seconds=20):
+def wait_until(true, seconds=60):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "did not come in time"
@@ -574,13 +626,45 @@ def test_a_thread_keeps_the_snapshot_right(monkeypatch):
     entry_number(entry.feed, 2)
     PoolState.touch()
     wait_until(lambda: picking.status().entries == 2)
-    # All but the first are built in a child, so that the threads here go on.
+    # All but the first are built by another process, so that the threads here go on.
     assert len(processes.descendants(os.getpid()) - before) == 1
     picking.stop()
-    assert processes.descendants(os.getpid()) == before
     assert not thread.is_alive()
+    wait_until(lambda: not processes.descendants(os.getpid()) - before)
     picking.start()
     assert picking._keeper is not thread
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_starts_takes_what_another_had_built(monkeypatch):
+    monkeypatch.setattr(picking, "TICK", 0.02)
+    monkeypatch.setenv("DATABASE_URL", test_database_url())
+    entry_number(feed_number())
+    with Builder() as other:
+        built = other.build()
+        picking.start()
+        wait_until(lambda: picking.status().loaded)
+        assert picking.current().began == built.began
+        # It counts as being as old as it is.
+        assert picking._held.built_at == built.ended
+    picking.stop()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("rendered", "builders"), [(0, 1), (1, 0)])
+def test_a_large_pool_is_never_read_by_a_worker_itself(
+    rendered, builders, settings, monkeypatch
+):
+    settings.RENDERED_ENTRIES = rendered
+    monkeypatch.setenv("RENDERED_ENTRIES", str(rendered))
+    monkeypatch.setenv("DATABASE_URL", test_database_url())
+    before = processes.descendants(os.getpid())
+    entry_number(feed_number())
+    picking.start()
+    wait_until(lambda: picking.status().loaded)
+    assert len(processes.descendants(os.getpid()) - before) == builders
+    picking.stop()
+    wait_until(lambda: not processes.descendants(os.getpid()) - before)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -172,6 +172,19 @@ def test_a_blocked_host_takes_its_entries_out_of_any_feed():
     assert all_ids(view_of(pool)) == {1, 2, 3, 4, 5}
 
 
+def test_hosts_whose_verdict_is_known_are_not_asked_for():
+    pool = pool_of(
+        ([entry(1, host="a.example"), entry(2, host="b.example")],),
+        ([entry(3, host="c.example")],),
+    )
+    asked = []
+    known = {"a.example": 1, "b.example": 0, "elsewhere.example": 1}
+    blocked = pool.blocked(lambda host: asked.append(host) or True, known)
+    assert pool.hosts() == ["a.example", "b.example", "c.example"]
+    assert list(blocked) == [1, 0, 1]
+    assert asked == ["c.example"]
+
+
 def test_a_category_is_that_of_the_feed():
     pool = pool_of(
         ([entry(1)], 1.0, "", "art"),
