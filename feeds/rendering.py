@@ -29,6 +29,7 @@ ENTRY_FIELDS = (
     "feed__language",
     "feed__category__slug",
 )
+TIMES = ("published_at", "dead_since", "checked_at")
 _SHOWN_TITLE = 80
 
 

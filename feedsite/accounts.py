@@ -7,7 +7,6 @@ from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.middleware import csrf
 
 # Where staff may read and write with a session. DRF checks for CSRF there by itself.
 _API_WITH_SESSION = ("/api/v1/feeds/", "/api/v1/blacklist/")
@@ -36,10 +35,6 @@ class _WhereTheyMatter:
 
 
 class SessionMiddleware(_WhereTheyMatter, sessions.SessionMiddleware):
-    pass
-
-
-class CsrfViewMiddleware(_WhereTheyMatter, csrf.CsrfViewMiddleware):
     pass
 
 

@@ -521,7 +521,9 @@ class CursorPages(pagination.BasePagination):
         """A page's shown rows and, where there is one, the row that follows."""
         found: list[_Row] = []
         position: _Cursor | _Row | None = start
-        size = 2 * self.page_size
+        # Some more than a page, since some are hidden; each more costs as much as one
+        # that is shown.
+        size = self.page_size * 6 // 5
         while True:
             batch = self._batch(position, ascending=ascending, size=size)
             found += [row for row in batch if row.item is not None]

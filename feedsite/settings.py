@@ -46,7 +46,7 @@ MIDDLEWARE = [
     "feedsite.policy.PolicyMiddleware",
     "feedsite.accounts.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "feedsite.accounts.CsrfViewMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "feedsite.accounts.AuthenticationMiddleware",
     "feedsite.accounts.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
