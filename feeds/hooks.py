@@ -20,5 +20,12 @@ def alone(work: Callable[[], _Result], /) -> _Result:
         return work()
 
 
+def never() -> bool:
+    """There is no one lock for all who write."""
+    return False
+
+
+# Whether others may be waiting for the lock that a transaction of ours has.
+is_crowded: Callable[[], bool] = never
 # May be one that others share, so `work` writes only by the database connection.
 commit: Commit = alone

@@ -26,7 +26,7 @@ from django.db.models.functions import Cast, Concat, RowNumber
 from django.utils.text import slugify
 
 from blacklist import bulk, cache, domains
-from feeds import feedlists, ranking
+from feeds import feedlists, hooks, ranking
 from feeds.feedlists import FeedSpec, PostSpec
 from feeds.models import Category, Entry, Feed, PoolState
 from feeds.parsing import TITLE_LENGTH, ParsedEntry, ParsedFeed, plain_text
@@ -34,10 +34,6 @@ from feeds.politeness import RECENT, Rhythm, rhythm
 
 # So that a vote never waits long for the write lock.
 ROWS_A_TRANSACTION = 500
-# Who waits this long to begin met another writer: the usual is a tenth of it.
-_MET = 0.001  # seconds
-# Others are taken to go on writing for so long.
-_CROWDED_FOR = 2.0  # seconds
 
 # Parts of a query that say where the reader came from, not what is shown.
 _TRACKING = re.compile(
@@ -76,24 +72,16 @@ def tell(stored: Iterable[Stored]) -> None:
         PoolState.touch()
 
 
-_crowded_until = 0.0
-
-
 @contextmanager
 def giving_way() -> Iterator[None]:
     """A transaction of many rows. While others write, too, the lock is theirs after
     it for as long as this one had it."""
-    global _crowded_until
-    asked = time.monotonic()
     with transaction.atomic():
         began = time.monotonic()
         yield
-    ended = time.monotonic()
     # Who waits for us can't be seen; but by turns we wait for them.
-    if began - asked > _MET:
-        _crowded_until = ended + _CROWDED_FOR
-    if ended < _crowded_until:
-        time.sleep(min(ended - began, 1.0))
+    if hooks.is_crowded():
+        time.sleep(min(time.monotonic() - began, 1.0))
 
 
 # Identity

@@ -13,4 +13,5 @@ class FeedsiteConfig(AppConfig):
 
         connection_created.connect(sqlite.configure, dispatch_uid="feedsite.sqlite")
         hooks.commit = sharing.commit
+        hooks.is_crowded = sqlite.is_crowded
         checks.register()

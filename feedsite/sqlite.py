@@ -18,6 +18,8 @@ from django.db import DatabaseError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 IN_COMMANDS = 60.0
+# Others are taken to go on writing for so long after we met one.
+CROWDED_FOR = 2.0
 WHILE_SERVING = 5.0
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 
@@ -149,6 +151,15 @@ def _ensure_wal(connection: BaseDatabaseWrapper) -> None:
             )
 
 
+_met_at = float("-inf")
+
+
+def is_crowded() -> bool:
+    """Whether this process has met another one's lock lately, so that others may be
+    waiting for its own. Always False where the driver takes no busy handler."""
+    return time.monotonic() - _met_at < CROWDED_FOR
+
+
 class Patience:
     """How long one connection waits for a lock, in seconds."""
 
@@ -178,6 +189,8 @@ class Patience:
         now = time.monotonic()
         if times == 0:
             self._started = now
+        global _met_at
+        _met_at = now
         if now - self._started >= self._seconds:
             return False
         time.sleep(0.001)

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 import blacklist.cache
 from blacklist.models import BlacklistedDomain
-from feeds import feedlists, storing
+from feeds import feedlists, hooks, storing
 from feeds.feedlists import FeedSpec, PostSpec
 from feeds.models import Category, Entry, Feed, PoolState
 from feeds.parsing import ParsedEntry, ParsedFeed
@@ -563,44 +563,39 @@ def test_rows_fit_both_databases(feed):
 @pytest.fixture
 def pauses(monkeypatch):
     """How long it gave way, instead of that."""
-    monkeypatch.setattr(storing, "_crowded_until", 0.0)
+    monkeypatch.setattr(hooks, "is_crowded", lambda: True)
     return []
 
 
 @pytest.fixture
-def write_at(pauses, monkeypatch, db):
-    """Write something; asked for, begun and ended at these times."""
+def write_for(pauses, monkeypatch, db):
+    """Write something that takes so many seconds."""
 
-    def write_at(*times):
+    def write_for(seconds):
         clock = SimpleNamespace(
-            monotonic=iter(times).__next__, sleep=lambda seconds: pauses.append(seconds)
+            monotonic=iter((10.0, 10.0 + seconds)).__next__,
+            sleep=lambda seconds: pauses.append(seconds),
         )
         monkeypatch.setattr(storing, "time", clock)
         with storing.giving_way():
             pass
 
-    return write_at
+    return write_for
 
 
-def test_who_met_no_other_writer_does_not_pause(pauses, write_at):
-    write_at(10.0, 10.0005, 10.3)
+def test_who_met_no_other_writer_does_not_pause(pauses, write_for, monkeypatch):
+    monkeypatch.setattr(hooks, "is_crowded", lambda: False)
+    write_for(0.3)
     assert pauses == []
 
 
-def test_who_waited_to_begin_gives_way_for_as_long_as_it_wrote(pauses, write_at):
-    write_at(10.0, 10.01, 10.31)
+def test_who_met_another_gives_way_for_as_long_as_it_wrote(pauses, write_for):
+    write_for(0.3)
     assert pauses == [pytest.approx(0.3)]
 
 
-def test_it_gives_way_a_while_longer_and_then_no_more(pauses, write_at):
-    write_at(10.0, 10.01, 10.02)
-    write_at(11.0, 11.0001, 11.2)
-    write_at(12.5, 12.5001, 12.6)
-    assert pauses == [pytest.approx(0.01), pytest.approx(0.2, abs=0.001)]
-
-
-def test_it_never_gives_way_for_more_than_a_second(pauses, write_at):
-    write_at(10.0, 10.01, 40.0)
+def test_it_never_gives_way_for_more_than_a_second(pauses, write_for):
+    write_for(30.0)
     assert pauses == [1.0]
 
 

@@ -209,6 +209,21 @@ def test_a_writer_gets_the_lock_when_it_is_free(connect):
         cursor.execute("SELECT x FROM t")
 
 
+def test_who_waited_for_another_knows_that_it_is_crowded(connect, monkeypatch):
+    monkeypatch.setattr(sqlite, "_met_at", float("-inf"))
+    (one := connect()).ensure_connection()
+    if not hasattr(one.connection, "set_busy_handler"):
+        pytest.skip("This driver takes no busy handler.")
+    assert not sqlite.is_crowded()
+    with locked(connect):
+        thread = in_thread(write, connect())
+        time.sleep(0.1)
+    thread.join()
+    assert sqlite.is_crowded()
+    monkeypatch.setattr(sqlite, "_met_at", time.monotonic() - sqlite.CROWDED_FOR)
+    assert not sqlite.is_crowded()
+
+
 def test_the_fair_handler_is_not_taken_out(connect):
     one = connect()
     one.ensure_connection()
