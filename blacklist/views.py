@@ -14,7 +14,11 @@ from rest_framework.response import Response
 
 from blacklist import cache, domains, editing, explaining, workers
 from blacklist.models import BlacklistedDomain, RuleQuerySet
-from blacklist.serializers import BlacklistedDomainSerializer, CheckSerializer
+from blacklist.serializers import (
+    BlacklistedDomainSerializer,
+    CheckSerializer,
+    WorkerSerializer,
+)
 
 _FILTERS = {
     "action": BlacklistedDomain.Action.values,
@@ -85,14 +89,17 @@ class BlacklistedDomainViewSet(
             "url": url,
             "host": host,
             "blocked": rules.blocks(host),
-            "rule": self._deciding(verdict),
+            "rule": self._shown(self._deciding(verdict)),
             "tried": explaining.tried(host),
             "revision": rules.revision,
         }
         if request.user.is_staff:
-            found["workers"] = workers.spread().workers
-        shown = CheckSerializer(found, context=self.get_serializer_context())
-        return Response(shown.data)
+            seen = workers.spread().workers
+            found["workers"] = WorkerSerializer(seen, many=True).data
+        return Response(found)
+
+    def _shown(self, rule: BlacklistedDomain | None) -> Any:
+        return None if rule is None else self.get_serializer(rule).data
 
     def _deciding(self, verdict: cache.Verdict | None) -> BlacklistedDomain | None:
         if verdict is None:

@@ -42,8 +42,12 @@ class IdsField(serializers.CharField):
     }
     limit = 200
 
+    def run_validation(self, data: Any = serializers.empty) -> frozenset[int]:
+        # A blank text would come back as it is.
+        return super().run_validation(data) or frozenset()
+
     def to_internal_value(self, data: Any) -> frozenset[int]:  # type: ignore[override]
-        parts = super().to_internal_value(data).split(",") if data else []
+        parts = super().to_internal_value(data).split(",")
         if len(parts) > self.limit:
             self.fail("too_many", limit=self.limit)
         if not all(re.fullmatch(r"[0-9]{1,19}", part) for part in parts):
