@@ -8,7 +8,9 @@ Three workers, idle and under readers, beside so many other rules; single edits,
 
 import argparse
 import asyncio
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -206,13 +208,9 @@ class Connection:
     def __init__(self, site: Server) -> None:
         connector = aiohttp.TCPConnector(limit=1, keepalive_timeout=3600)
         self.session = aiohttp.ClientSession(site.base_url, connector=connector)
-        self.port = 0
 
     async def get(self, path: str) -> Any:
         async with self.session.get(path) as response:
-            connection = response.connection
-            if connection is not None and connection.transport is not None:
-                self.port = connection.transport.get_extra_info("sockname")[1]
             return await response.json()
 
     async def status(self, path: str) -> int:
@@ -222,43 +220,22 @@ class Connection:
 
 
 async def _connections_by_worker(site: Server) -> list[list[Connection]]:
-    found: dict[int, list[Connection]] = {pid: [] for pid in site.pids()}
-    for _ in range(100):
-        # Many at once: one after the other, an idle server gives all of them to the
-        # worker that slept last.
-        several = [Connection(site) for _ in range(64)]
-        await asyncio.gather(*(one.get("/api/v1/entries/random/") for one in several))
-        for one in several:
-            held = found.get(_holder(one.port, site) or 0)
-            if held is None or len(held) == POLLERS:
-                await one.session.close()
-            else:
-                held.append(one)
-        if all(len(held) == POLLERS for held in found.values()):
-            return list(found.values())
-    raise RuntimeError("Not all workers were met.")
-
-
-def _holder(client_port: int, site: Server) -> int | None:
-    """Which worker accepted the connection from this port (Linux)."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        columns = line.split()
-        local, remote, inode = columns[1], columns[2], columns[9]
-        if int(remote.split(":")[1], 16) == client_port and int(
-            local.split(":")[1], 16
-        ) == int(site.environ["PORT"]):
-            for pid in site.pids():
-                for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                    if str(_target(descriptor)) == f"socket:[{inode}]":
-                        return pid
-    return None
-
-
-def _target(descriptor: Path) -> Path | None:
-    try:
-        return descriptor.readlink()
-    except FileNotFoundError:
-        return None
+    workers = []
+    for pid in site.pids():
+        others = [other for other in site.pids() if other != pid]
+        # Else the worker that slept last takes nearly all of them.
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        try:
+            worker = [Connection(site) for _ in range(POLLERS)]
+            await asyncio.gather(
+                *(one.get("/api/v1/entries/random/") for one in worker)
+            )
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+        workers.append(worker)
+    return workers
 
 
 async def _slowest(workers: list[list[Connection]], entry: int, status: int) -> float:

@@ -98,6 +98,8 @@ class Builder:
             self._connection = _connected()
         asked = self._connection
         if self._closed or asked is None:
+            # Closed while one was started: it would wait for us.
+            self._let_go()
             raise BuildError("It is closed.")
         asked.sendall(repr(after).encode())
         message, descriptors, _, _ = socket.recv_fds(asked, _MESSAGE, 1)
