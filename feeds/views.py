@@ -137,10 +137,8 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
     )
     @action(detail=True, methods=["put"])
     def vote(self, request: Request, pk: str) -> Response:
-        form = VoteSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        value = form.validated_data["value"]
-        return Response(_heard(feedback.vote, request, pk, value=value))
+        said = _form(VoteSerializer).run_validation(request.data)
+        return Response(_heard(feedback.vote, request, pk, value=said["value"]))
 
     @extend_schema(
         parameters=[_WRITE_TOKEN],
@@ -149,9 +147,8 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
     )
     @action(detail=True, methods=["post"])
     def report(self, request: Request, pk: str) -> Response:
-        form = ReportSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        _heard(feedback.report, request, pk, reason=form.validated_data["reason"])
+        said = _form(ReportSerializer).run_validation(request.data)
+        _heard(feedback.report, request, pk, reason=said["reason"])
         return Response(status=status.HTTP_202_ACCEPTED)
 
     def finalize_response(
