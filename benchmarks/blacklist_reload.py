@@ -146,7 +146,8 @@ def main(sizes: list[int]) -> None:
             path = Path(folder) / "rules.txt"
             names = (f"other-{number}.example\n" for number in range(there, size))
             path.write_text("".join(names))
-            manage(environ, "importblacklist", str(path)).check_returncode()
+            done = manage(environ, "importblacklist", str(path), timeout=1200)
+            done.check_returncode()
             there = size
             rows.append(measure(size))
         from django.db import connection
