@@ -46,7 +46,6 @@ _KEPT = timedelta(hours=48)
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-_NO_VOTES = 0, 0, 0, 0
 
 
 # A vote is a dozen small queries.
@@ -259,7 +258,7 @@ def _vote(entry_id: int, who: str, network: str, value: int, now: datetime) -> T
     _ADD_TO_FEED.execute(feed_id, more_up, more_down)
     PoolState.touch(up=more_up, down=more_down)
     # What is there by now, votes of others included.
-    feed_up, feed_down, site_up, site_down = _FEED_AND_SITE.first(feed_id) or _NO_VOTES
+    feed_up, feed_down, site_up, site_down = _FEED_AND_SITE.one(feed_id)
     site = ranking.site_rate(site_up, site_down)
     _WRITE.execute(entry_id, up, down, _score(up, down, feed_up, feed_down, site))
     return Tally(entry_id, up, down, value)
@@ -310,9 +309,7 @@ def _site_rate() -> float:
 
 def _seen(entry_id: int, who: str) -> tuple[int, int, int | None]:
     """The votes up and down of an entry that readers may see, and this voter's own."""
-    row = None
-    if entry_id <= models.BigIntegerField.MAX_BIGINT:
-        row = _SEEN.first(entry_id, who)
+    row = _SEEN.first(entry_id, who)
     if row is None or any(map(cache.current().blocks, row[:2])):
         raise Entry.DoesNotExist
     _, _, up, down, mine = row
@@ -335,8 +332,8 @@ def _salt(now: datetime) -> bytes:
         # Of several first votes of a day at once, one makes the salt of all.
         made = DailySalt(day=day, salt=secrets.token_bytes(32))
         DailySalt.objects.bulk_create([made], ignore_conflicts=True)
-        found = _SALT.first(day)
-    (salt,) = found or (b"",)
+        found = _SALT.one(day)
+    (salt,) = found
     return bytes(salt)
 
 

@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from django.db import connection
-from django.db.models import Model, QuerySet
+from django.db.models import BigIntegerField, Model, QuerySet
 from django.db.models.constants import OnConflict
 from django.db.models.sql import InsertQuery, UpdateQuery
+
+_BIGGEST = BigIntegerField.MAX_BIGINT
 
 
 class _Statement:
@@ -49,9 +51,19 @@ class Select(_Statement):
 
     def first(self, *values: Any) -> tuple[Any, ...] | None:
         """The first row there is for these values."""
+        if any(type(value) is int and value > _BIGGEST for value in values):
+            # As in a lookup of Django's: no row can have it.
+            return None
         with connection.cursor() as cursor:
             self._execute(cursor, values)
             row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+    def one(self, *values: Any) -> tuple[Any, ...]:
+        """The row that is there for these values; LookupError if there is none."""
+        row = self.first(*values)
+        if row is None:
+            raise LookupError("The row is not there.")
         return row
 
     def _compile(self, made: QuerySet[Any, Any]) -> tuple[str, Sequence[Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import BigAutoField, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -99,9 +99,7 @@ class EntryViewSet(viewsets.GenericViewSet[Entry]):
 
     @extend_schema(parameters=[_TOKEN], responses={200: EntrySerializer})
     def retrieve(self, request: Request, pk: str) -> Response:
-        number = int(pk)
-        row = _BY_ID.first(number) if number <= BigAutoField.MAX_BIGINT else None
-        return Response(_entry_json(row, request))
+        return Response(_entry_json(_BY_ID.first(int(pk)), request))
 
     @extend_schema(
         parameters=[LookupSerializer, _TOKEN],
@@ -410,7 +408,7 @@ def _first(count: int, order: str) -> list[Sequence[Any]]:
     """The first eligible entries that are shown: date and row of each."""
     rules = cache.current()
     entries = Entry.objects.eligible().order_by(order, "-id")
-    rows = entries.values_list("sort_at", *_ROW)
+    rows = entries.values_list("sort_at", *_COLUMNS)
     found: list[Sequence[Any]] = []
     start, size = 0, 2 * count
     while len(found) < count:
@@ -425,7 +423,7 @@ def _first(count: int, order: str) -> list[Sequence[Any]]:
 def _drawn(count: int) -> list[Sequence[Any]]:
     drawn = orjson.loads(picking.pick(picking.PickRequest(count=count)))
     order = {entry["id"]: number for number, entry in enumerate(drawn["results"])}
-    rows = Entry.objects.filter(pk__in=order).values_list("sort_at", *_ROW)
+    rows = Entry.objects.filter(pk__in=order).values_list("sort_at", *_COLUMNS)
     return sorted(rows, key=lambda row: order[row[1 + _PK]])
 
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.serving import load
 from tests.processes import cpu, family, pss
-from tests.serving import ROOT, children, clean_environ, free_port
+from tests.serving import ROOT, children, clean_environ, end, free_port
 
 CORE = 0
 WORKERS, THREADS = 2, 4
@@ -145,7 +144,7 @@ def serving(peer: Peer, data: Path, **environ: object) -> Iterator[Running]:
                 raise RuntimeError(f"{peer.name} {error}: {said}") from error
             yield running
         finally:
-            _end(process)
+            end(process)
 
 
 def answer(url: str) -> tuple[list[tuple[str, str]], str]:
@@ -164,13 +163,3 @@ def _wait_until_answered(running: Running, process: "subprocess.Popen[bytes]") -
             return
         time.sleep(_LOOK)
     raise RuntimeError("did not answer")
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

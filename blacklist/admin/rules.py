@@ -522,10 +522,10 @@ class BlacklistedDomainAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="source")
     def came_from(self, rule: BlacklistedDomain) -> str:
         kind, _, key = rule.origin.partition(":")
-        page = {"import": "importbatch", "subscription": "subscription"}.get(kind)
-        if page is None or not key:
+        model = {"import": "importbatch", "subscription": "subscription"}.get(kind)
+        if model is None or not key:
             return rule.get_source_display()
-        url = reverse(f"admin:blacklist_{page}_change", args=[key])
+        url = reverse(f"admin:blacklist_{model}_change", args=[key])
         return format_html('<a href="{}">{} {}</a>', url, kind, key)
 
     @admin.display(description=f"hits in {HITS_OF.days} days", ordering="hits")

@@ -44,6 +44,23 @@ def test_a_value_may_stand_in_a_query_twice_and_beside_others(feed):
     assert query.first(4) is None
 
 
+def test_a_number_that_no_column_holds_is_found_nowhere(feed):
+    query = prepared.Select(
+        lambda pk: Feed.objects.filter(pk=pk).values_list("host"), int
+    )
+    assert query.first(2**63 - 1) is None
+    assert query.first(2**63) is None
+
+
+def test_what_must_be_there_is_not_made_up_where_it_is_not(feed):
+    query = prepared.Select(
+        lambda pk: Feed.objects.filter(pk=pk).values_list("host"), int
+    )
+    assert query.one(feed.pk) == (feed.host,)
+    with pytest.raises(LookupError):
+        query.one(feed.pk + 1)
+
+
 def test_a_day_is_a_value():
     query = prepared.Select(
         lambda day: DailySalt.objects.filter(day=day).values_list("salt"), date
